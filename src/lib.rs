@@ -1,0 +1,9 @@
+//! `jail` launches a coding agent inside a jail of namespaces, Landlock and seccomp.
+//!
+//! The values flow one way: `cli` → `config` → [`policy::Policy`] → [`plan::Plan`] → `launch` → `supervise`
+//! (see `docs/design.md`). `unsafe` code lives in `sys` only.
+
+#![deny(unsafe_code)]
+
+pub mod error;
+pub mod policy;

@@ -1,0 +1,111 @@
+//! What is allowed: the validated policy, as plain values without any I/O.
+//!
+//! `config` merges files and flags into a [`Policy`]; `plan` turns it into what will be done on this machine.
+//! Every value remembers where it came from ([`Sourced`]), so that `jail plan` and `jail explain` can say so.
+
+pub mod egress;
+pub mod source;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use source::{Origin, Source, Sourced};
+
+/// What the jail allows: the result of merging every policy source, checked for contradictions.
+#[derive(Debug, Clone, Serialize)]
+pub struct Policy {
+    /// Names of the profiles that took part, in the order they were applied.
+    pub profiles: Vec<String>,
+    /// How the workspace appears inside.
+    pub workspace: WorkspacePolicy,
+    /// What else of the file system appears inside, and what is hidden.
+    pub filesystem: FilesystemPolicy,
+    /// How secrets are looked for.
+    pub secrets: SecretsPolicy,
+    /// Which variables enter the jail.
+    pub environment: EnvironmentPolicy,
+    /// Bounds on what the workload may use.
+    pub limits: LimitsPolicy,
+    /// Where requests may go.
+    pub egress: egress::EgressPolicy,
+}
+
+/// The workspace's mode.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkspacePolicy {
+    /// Whether the workload writes to the real tree.
+    pub mode: Sourced<WorkspaceMode>,
+}
+
+/// How the workspace appears inside the jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkspaceMode {
+    /// The workload writes to the real tree.
+    Direct,
+    /// The workload sees the tree and cannot change it.
+    ReadOnly,
+}
+
+/// Paths beyond the workspace, and the names hidden and protected inside it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FilesystemPolicy {
+    /// Absolute paths (`~` already expanded) readable inside; those that do not exist are skipped.
+    pub read: Vec<Sourced<PathBuf>>,
+    /// Absolute paths writable inside: agent state. Those that do not exist are skipped unless a flag named them.
+    pub write: Vec<Sourced<PathBuf>>,
+    /// Absolute paths read from the host whose writes go to a private layer.
+    pub cache: Vec<Sourced<PathBuf>>,
+    /// Globs, relative to the workspace, of files and directories to hide beside the built-in table.
+    pub hide: Vec<Sourced<String>>,
+    /// Globs of files that stay visible although the built-in table would hide them. Never from a project's policy.
+    pub reveal: Vec<Sourced<String>>,
+    /// Workspace-relative paths that stay writable although the host executes them. Never from a project's policy.
+    pub unprotect: Vec<Sourced<String>>,
+    /// Workspace-relative names that are read-only beside the built-in table of what the host executes.
+    pub protect: Vec<Sourced<String>>,
+}
+
+/// How secrets are looked for in the workspace.
+#[derive(Debug, Clone, Serialize)]
+pub struct SecretsPolicy {
+    /// What is looked at.
+    pub scan: Sourced<ScanMode>,
+}
+
+/// What the search for secrets looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScanMode {
+    /// Nothing is hidden by the built-in table; only the policy's own `hide` globs count.
+    Off,
+    /// Files are hidden by their names.
+    Names,
+}
+
+/// Which variables enter the jail.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct EnvironmentPolicy {
+    /// Names, with an optional trailing `*`, taken over from the host environment.
+    pub pass: Vec<Sourced<String>>,
+    /// Variables set inside, whatever the host has.
+    pub set: BTreeMap<String, Sourced<String>>,
+}
+
+/// Bounds on what the workload may use; `None` means the kernel's or the caller's own limit.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LimitsPolicy {
+    /// Memory of the whole jail in bytes, temporary files included.
+    pub memory: Option<Sourced<u64>>,
+    /// Processes and threads at once.
+    pub processes: Option<Sourced<u64>>,
+    /// Processors, as a fraction: 1.5 is one and a half.
+    pub cpu: Option<Sourced<f64>>,
+    /// Wall-clock time after which the run is stopped.
+    pub time: Option<Sourced<Duration>>,
+    /// Open descriptors of one process.
+    pub open_files: Option<Sourced<u64>>,
+}
