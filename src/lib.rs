@@ -6,4 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod error;
+pub mod launch;
+pub mod plan;
 pub mod policy;
+pub mod sys;

@@ -1,1 +1,3 @@
-fn main(){}
+//! Tests that need no privilege and no kernel feature.
+
+mod seccomp;

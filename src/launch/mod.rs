@@ -1,0 +1,3 @@
+//! Plan → processes.
+
+pub mod confine;

@@ -1,0 +1,43 @@
+//! Sockets and messages between processes. What a socket reaches is decided by the network namespace and the proxy.
+
+use super::super::Row;
+use super::{ALLOW, args, row};
+
+pub(super) const ROWS: &[Row] = &[
+    row!(SYS_socket 41 198, args::SOCKET, "Unix, IPv4, IPv6 and route netlink; every other family is the host's or untested kernel code"),
+    row!(SYS_socketpair 53 199, args::SOCKETPAIR, "pairs of Unix sockets: process libraries, Node"),
+    row!(SYS_connect 42 203, ALLOW, "inside the network namespace only the proxy answers"),
+    row!(SYS_accept 43 202, ALLOW, "servers inside the jail"),
+    row!(SYS_accept4 288 242, ALLOW, "servers inside the jail"),
+    row!(SYS_bind 49 200, ALLOW, "servers inside the jail"),
+    row!(SYS_listen 50 201, ALLOW, "servers inside the jail"),
+    row!(SYS_getsockname 51 204, ALLOW, "sockets"),
+    row!(SYS_getpeername 52 205, ALLOW, "sockets"),
+    row!(SYS_getsockopt 55 209, ALLOW, "sockets"),
+    row!(SYS_setsockopt 54 208, ALLOW, "sockets; the dangerous options need a capability"),
+    row!(SYS_shutdown 48 210, ALLOW, "sockets"),
+    row!(SYS_sendto 44 206, ALLOW, "sockets"),
+    row!(SYS_recvfrom 45 207, ALLOW, "sockets"),
+    row!(SYS_sendmsg 46 211, ALLOW, "sockets; passes descriptors within the jail"),
+    row!(SYS_recvmsg 47 212, ALLOW, "sockets; passes descriptors within the jail"),
+    row!(SYS_sendmmsg 307 269, ALLOW, "sockets in batches: DNS resolvers"),
+    row!(SYS_recvmmsg 299 243, ALLOW, "sockets in batches"),
+    row!(SYS_shmget 29 194, ALLOW, "System V shared memory, in the jail's own IPC namespace: databases"),
+    row!(SYS_shmat 30 196, ALLOW, "as shmget"),
+    row!(SYS_shmdt 67 197, ALLOW, "as shmget"),
+    row!(SYS_shmctl 31 195, ALLOW, "as shmget"),
+    row!(SYS_semget 64 190, ALLOW, "System V semaphores, in the jail's own IPC namespace"),
+    row!(SYS_semop 65 193, ALLOW, "as semget"),
+    row!(SYS_semtimedop 220 192, ALLOW, "as semget"),
+    row!(SYS_semctl 66 191, ALLOW, "as semget"),
+    row!(SYS_msgget 68 186, ALLOW, "System V queues, in the jail's own IPC namespace"),
+    row!(SYS_msgsnd 69 189, ALLOW, "as msgget"),
+    row!(SYS_msgrcv 70 188, ALLOW, "as msgget"),
+    row!(SYS_msgctl 71 187, ALLOW, "as msgget"),
+    row!(SYS_mq_open 240 180, ALLOW, "POSIX queues, in the jail's own IPC namespace"),
+    row!(SYS_mq_unlink 241 181, ALLOW, "as mq_open"),
+    row!(SYS_mq_timedsend 242 182, ALLOW, "as mq_open"),
+    row!(SYS_mq_timedreceive 243 183, ALLOW, "as mq_open"),
+    row!(SYS_mq_notify 244 184, ALLOW, "as mq_open"),
+    row!(SYS_mq_getsetattr 245 185, ALLOW, "as mq_open"),
+];

@@ -1,0 +1,4 @@
+//! The only unsafe code: one file per kernel interface, no policy in it.
+
+pub mod close_range;
+pub mod prctl;
