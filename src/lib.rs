@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod error;
 pub mod launch;
 pub mod plan;

@@ -4,18 +4,20 @@
 //! Every value remembers where it came from ([`Sourced`]), so that `jail plan` and `jail explain` can say so.
 
 pub mod egress;
+pub mod environment;
+pub mod host;
 pub mod source;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub use environment::EnvironmentPolicy;
 pub use source::{Origin, Source, Sourced};
 
 /// What the jail allows: the result of merging every policy source, checked for contradictions.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Policy {
     /// Names of the profiles that took part, in the order they were applied.
     pub profiles: Vec<String>,
@@ -34,7 +36,7 @@ pub struct Policy {
 }
 
 /// The workspace's mode.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorkspacePolicy {
     /// Whether the workload writes to the real tree.
     pub mode: Sourced<WorkspaceMode>,
@@ -51,7 +53,7 @@ pub enum WorkspaceMode {
 }
 
 /// Paths beyond the workspace, and the names hidden and protected inside it.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct FilesystemPolicy {
     /// Absolute paths (`~` already expanded) readable inside; those that do not exist are skipped.
     pub read: Vec<Sourced<PathBuf>>,
@@ -59,18 +61,20 @@ pub struct FilesystemPolicy {
     pub write: Vec<Sourced<PathBuf>>,
     /// Absolute paths read from the host whose writes go to a private layer.
     pub cache: Vec<Sourced<PathBuf>>,
-    /// Globs, relative to the workspace, of files and directories to hide beside the built-in table.
+    /// Globs, relative to the workspace, of files and directories to hide beside the built-in table. `*` and `?` stop
+    /// at `/`. Stronger than `reveal`: nothing makes a file visible that one of these covers.
     pub hide: Vec<Sourced<String>>,
     /// Globs of files that stay visible although the built-in table would hide them. Never from a project's policy.
     pub reveal: Vec<Sourced<String>>,
     /// Workspace-relative paths that stay writable although the host executes them. Never from a project's policy.
     pub unprotect: Vec<Sourced<String>>,
-    /// Workspace-relative names that are read-only beside the built-in table of what the host executes.
+    /// Workspace-relative names that are read-only beside the built-in table of what the host executes. Stronger than
+    /// `unprotect`.
     pub protect: Vec<Sourced<String>>,
 }
 
 /// How secrets are looked for in the workspace.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SecretsPolicy {
     /// What is looked at.
     pub scan: Sourced<ScanMode>,
@@ -86,17 +90,8 @@ pub enum ScanMode {
     Names,
 }
 
-/// Which variables enter the jail.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct EnvironmentPolicy {
-    /// Names, with an optional trailing `*`, taken over from the host environment.
-    pub pass: Vec<Sourced<String>>,
-    /// Variables set inside, whatever the host has.
-    pub set: BTreeMap<String, Sourced<String>>,
-}
-
 /// Bounds on what the workload may use; `None` means the kernel's or the caller's own limit.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct LimitsPolicy {
     /// Memory of the whole jail in bytes, temporary files included.
     pub memory: Option<Sourced<u64>>,

@@ -1,3 +1,4 @@
 //! Tests that need no privilege and no kernel feature.
 
+mod config;
 mod seccomp;

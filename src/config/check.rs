@@ -1,0 +1,330 @@
+//! Checks on single values of a policy file: paths, globs, names, sizes. Each says what was expected.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use globset::GlobBuilder;
+use jiff::SignedDuration;
+
+use crate::policy::environment::{DANGEROUS, is_dangerous};
+
+/// What is wrong with a value, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong, with the value quoted.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+type Check<T> = Result<T, Fault>;
+
+/// The directories that paths are judged against.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// The user's home.
+    pub home: PathBuf,
+    /// Directories of `jail` itself: policies, trust, records.
+    pub own: Vec<PathBuf>,
+}
+
+/// What a path is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It is only read.
+    Read,
+    /// It is written too.
+    Write,
+}
+
+/// Kernel and service directories: nothing in them can be granted.
+const LIVE: &[&str] = &["/proc", "/sys", "/dev", "/run", "/var/run"];
+/// Directories that are too much as a whole; what lies below can be granted.
+const BROAD: &[&str] = &["/etc", "/boot", "/root", "/home", "/var", "/tmp", "/var/tmp"];
+/// Directories whose contents the host runs or trusts: nothing in them can be granted for writing.
+const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/boot"];
+
+/// An absolute path without `..`, with `~/` replaced by the home directory.
+pub fn absolute_path(text: &str, home: &Path) -> Check<PathBuf> {
+    no_control(text, "path")?;
+    if text.contains(['*', '?', '[', '{']) {
+        return Err(Fault::new(format!("path {text:?} contains a wildcard; a plain path is expected"))
+            .hint("name the directory itself; globs work in `hide` and `reveal`"));
+    }
+    if text.contains('$') {
+        return Err(Fault::new(format!("path {text:?} contains a variable; variables are not replaced"))
+            .hint("write `~/` for the home directory"));
+    }
+    let path = match text.strip_prefix('~') {
+        Some("") => home.to_path_buf(),
+        Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+        Some(_) => return Err(Fault::new(format!("path {text:?} names another user's home; `~/` is expected"))),
+        None => PathBuf::from(text),
+    };
+    if !path.is_absolute() {
+        return Err(Fault::new(format!("path {text:?} is relative; an absolute path or one that starts with `~/` is expected")));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(Fault::new(format!("path {text:?} contains `..`")));
+    }
+    Ok(path.components().collect())
+}
+
+/// Refuses a path whose grant would give away more than a tool's directory.
+pub fn not_too_broad(path: &Path, access: Access, ground: &Ground) -> Check<()> {
+    let shown = path.display();
+    let narrower = "name the directory that is needed, such as `~/.cargo/bin`";
+    if path.parent().is_none() {
+        return Err(Fault::new("path \"/\" is the whole file system").hint(narrower));
+    }
+    if path == ground.home {
+        return Err(Fault::new(format!("path {shown:?} is the whole home directory")).hint(narrower));
+    }
+    if ground.home.starts_with(path) {
+        return Err(Fault::new(format!("path {shown:?} contains the home directory")).hint(narrower));
+    }
+    if let Some(live) = LIVE.iter().find(|live| path.starts_with(live)) {
+        return Err(Fault::new(format!("path {shown:?} is in {live}, where the host's devices, processes and sockets are")));
+    }
+    if BROAD.iter().any(|broad| path == Path::new(broad)) {
+        return Err(Fault::new(format!("path {shown:?} is too broad")).hint(narrower));
+    }
+    if access == Access::Write
+        && let Some(system) = SYSTEM.iter().find(|system| path.starts_with(system))
+    {
+        return Err(Fault::new(format!("path {shown:?} is in {system}, which the host runs programs from")));
+    }
+    if let Some(own) = ground.own.iter().find(|own| path.starts_with(own) || own.starts_with(path)) {
+        return Err(Fault::new(format!("path {shown:?} gives access to {}, where jail keeps policies and records", own.display()))
+            .hint(narrower));
+    }
+    Ok(())
+}
+
+/// A glob relative to the workspace; one without a slash matches at any depth.
+pub fn glob(text: &str) -> Check<String> {
+    no_control(text, "glob")?;
+    let expected = "a glob relative to the workspace is expected";
+    if text.starts_with('/') || text.starts_with('~') {
+        return Err(Fault::new(format!("glob {text:?} is absolute; {expected}")));
+    }
+    if text.starts_with('!') {
+        return Err(Fault::new(format!("glob {text:?} starts with `!`; {expected}")).hint("globs are not negated here"));
+    }
+    let trimmed = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+    if trimmed.is_empty() || trimmed == "." {
+        return Err(Fault::new(format!("glob {text:?} names nothing; {expected}")));
+    }
+    if trimmed.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Fault::new(format!("glob {text:?} has an empty, `.` or `..` part, and so matches nothing; {expected}")));
+    }
+    GlobBuilder::new(trimmed)
+        .literal_separator(true)
+        .backslash_escape(true)
+        .build()
+        .map_err(|error| Fault::new(format!("glob {text:?}: {}", error.kind())))?;
+    Ok(if trimmed.contains('/') { trimmed.to_owned() } else { format!("**/{trimmed}") })
+}
+
+/// A glob that does not cover everything.
+pub fn narrow_glob(text: &str) -> Check<String> {
+    let glob = glob(text)?;
+    if text.chars().all(|c| "*/?.{},[]!".contains(c)) {
+        return Err(Fault::new(format!("glob {text:?} covers every file")).hint("name the files that are to stay visible"));
+    }
+    Ok(glob)
+}
+
+/// A plain path relative to the workspace.
+pub fn workspace_path(text: &str) -> Check<String> {
+    no_control(text, "path")?;
+    let expected = "a path relative to the workspace is expected";
+    if text.starts_with('/') || text.starts_with('~') {
+        return Err(Fault::new(format!("path {text:?} is absolute; {expected}")));
+    }
+    if text.contains(['*', '?', '[', '{', '\\']) {
+        return Err(Fault::new(format!("path {text:?} contains a wildcard; {expected}")));
+    }
+    let trimmed = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+    if trimmed.is_empty() || trimmed.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Fault::new(format!("path {text:?} has an empty, `.` or `..` part; {expected}")));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// A workspace path that may lose its protection.
+pub fn unprotectable(text: &str) -> Check<String> {
+    let path = workspace_path(text)?;
+    if path == super::PROJECT_FILE {
+        return Err(Fault::new(format!("{path:?} is always protected: it is the project's policy")));
+    }
+    Ok(path)
+}
+
+/// A variable's name.
+pub fn variable(text: &str) -> Check<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if text.is_empty() {
+        return Err(Fault::new("a variable's name is empty"));
+    }
+    if !text.bytes().all(plain) || text.as_bytes()[0].is_ascii_digit() {
+        return Err(Fault::new(format!("{text:?} is not a variable's name; letters, digits and `_` are expected")));
+    }
+    Ok(text.to_owned())
+}
+
+/// A variable's name with an optional trailing `*`.
+pub fn variable_pattern(text: &str) -> Check<String> {
+    match text.strip_suffix('*') {
+        Some("") => Err(Fault::new("\"*\" covers every variable").hint("name the variables, or a prefix such as `LC_*`")),
+        Some(prefix) => variable(prefix).map(|_| text.to_owned()),
+        None => variable(text),
+    }
+}
+
+/// A variable or prefix that may be taken over from the host.
+pub fn passable(text: &str) -> Check<String> {
+    let pattern = variable_pattern(text)?;
+    let hint = "give it a value of its own with `set`, or name the harmless variables one by one";
+    match pattern.strip_suffix('*') {
+        None if is_dangerous(&pattern) => {
+            Err(Fault::new(format!("variable {text:?} never enters the jail: it runs code or reaches the host's services")).hint(hint))
+        }
+        Some(prefix) => {
+            let covered = DANGEROUS.iter().find(|entry| {
+                let known = entry.trim_end_matches('*');
+                known.starts_with(prefix) || (entry.ends_with('*') && prefix.starts_with(known))
+            });
+            match covered {
+                Some(entry) => Err(Fault::new(format!("pattern {text:?} covers {entry}, which never enters the jail")).hint(hint)),
+                None => Ok(pattern),
+            }
+        }
+        None => Ok(pattern),
+    }
+}
+
+/// A variable that a policy may set.
+pub fn settable(text: &str) -> Check<String> {
+    let name = variable(text)?;
+    if name.starts_with("JAIL_") {
+        return Err(Fault::new(format!("variable {text:?} is set by jail itself")));
+    }
+    Ok(name)
+}
+
+/// A number of bytes such as `8GiB`.
+pub fn size(text: &str) -> Check<u64> {
+    const UNITS: &[(&str, u64)] = &[
+        ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40),
+        ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000),
+    ];
+    const LEAST: u64 = 16 << 20;
+    let expected = "a whole number with a unit is expected, such as \"512MiB\" or \"8GiB\"";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = UNITS.iter().find(|(name, _)| *name == unit.trim_start());
+    let (Some((_, factor)), Ok(number)) = (unit, number.parse::<u64>()) else {
+        return Err(Fault::new(format!("size {text:?} is not valid; {expected}")));
+    };
+    let bytes = number
+        .checked_mul(*factor)
+        .filter(|bytes| *bytes <= i64::MAX as u64)
+        .ok_or_else(|| Fault::new(format!("size {text:?} is too large")))?;
+    if bytes < LEAST {
+        return Err(Fault::new(format!("size {text:?} is too small; at least \"16MiB\" is expected")));
+    }
+    Ok(bytes)
+}
+
+/// A time such as `2h` or `1h 30m`.
+pub fn duration(text: &str) -> Check<Duration> {
+    let expected = "a time of at least a second is expected, such as \"90s\", \"30m\" or \"2h\"";
+    let duration: SignedDuration =
+        text.parse().map_err(|_| Fault::new(format!("time {text:?} is not valid; {expected}")))?;
+    let most = SignedDuration::from_hours(24 * 365);
+    if duration < SignedDuration::from_secs(1) || duration > most {
+        return Err(Fault::new(format!("time {text:?} is not between a second and a year; {expected}")));
+    }
+    Ok(duration.unsigned_abs())
+}
+
+/// A whole number within bounds.
+pub fn count(number: i64, least: u64, most: u64) -> Check<u64> {
+    u64::try_from(number)
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| Fault::new(format!("{number} is not between {least} and {most}")))
+}
+
+/// A number of processors.
+pub fn processors(number: f64) -> Check<f64> {
+    // The comparison is false for NaN.
+    if (0.01..=4096.0).contains(&number) { Ok(number) } else { Err(Fault::new(format!("{number} is not between 0.01 and 4096"))) }
+}
+
+/// A path pattern of a rule.
+pub fn request_path(text: &str) -> Check<String> {
+    no_control(text, "path pattern")?;
+    let refuse = |why: &str| Err(Fault::new(format!("path pattern {text:?} {why}")));
+    if !text.starts_with('/') {
+        return refuse("does not start with `/`");
+    }
+    if text.contains(['?', '#']) {
+        return refuse("contains `?` or `#`, and so matches nothing; patterns are compared without the query");
+    }
+    if text.contains(['%', '\\']) {
+        return refuse("contains `%` or a backslash, and so matches nothing; patterns are compared with the decoded path");
+    }
+    let segments: Vec<&str> = text[1..].split('/').collect();
+    if segments.iter().rev().skip(1).any(|segment| segment.is_empty()) || segments.iter().any(|segment| matches!(*segment, "." | "..")) {
+        return refuse("has an empty, `.` or `..` segment, and so matches nothing");
+    }
+    if segments.iter().any(|segment| segment.contains("**") && *segment != "**") {
+        return refuse("has `**` beside other characters; `**` stands for whole segments");
+    }
+    Ok(text.to_owned())
+}
+
+/// An HTTP method.
+pub fn method(text: &str) -> Check<String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')) {
+        return Err(Fault::new(format!("{text:?} is not a method; upper case is expected, such as \"GET\", or \"*\"")));
+    }
+    if text == "CONNECT" {
+        return Err(Fault::new("CONNECT is not a request to a host; `tunnel = true` is expected"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A pattern of GraphQL field names.
+pub fn field_pattern(text: &str) -> Check<String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'*')) {
+        return Err(Fault::new(format!("{text:?} is not a pattern of GraphQL fields; letters, digits, `_` and `*` are expected")));
+    }
+    Ok(text.to_owned())
+}
+
+fn no_control(text: &str, what: &str) -> Check<()> {
+    if text.is_empty() {
+        return Err(Fault::new(format!("a {what} is empty")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Fault::new(format!("{what} {text:?} contains a control character")));
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! A policy file as it is written: the shape of the TOML, before its values are checked.
+//!
+//! The JSON schema (`jail schema`) and the keys of `docs/policy.md` come from these types.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
+
+use crate::policy::egress::GitAccess;
+
+/// A value with its place in the file, in bytes.
+#[derive(Debug, Clone)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub span: Range<usize>,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<T>::deserialize(deserializer)?;
+        Ok(Self { span: spanned.span(), value: spanned.into_inner() })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+}
+
+impl<T: PartialEq> PartialEq for At<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for At<T> {}
+
+impl<T: PartialOrd> PartialOrd for At<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.value.partial_cmp(&other.value)
+    }
+}
+
+impl<T: Ord> Ord for At<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.value.cmp(&other.value)
+    }
+}
+
+/// A list whose entries know their places.
+pub type List = Vec<At<String>>;
+
+/// A policy file of `jail`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "jail policy")]
+pub struct Document {
+    /// Profiles this policy builds on: built-in ones or files in `~/.config/jail/profiles`.
+    pub extends: List,
+    /// How the workspace appears inside.
+    pub workspace: Workspace,
+    /// What else of the file system appears inside, and what is hidden.
+    pub filesystem: Filesystem,
+    /// How secrets are looked for.
+    pub secrets: Secrets,
+    /// Which variables enter the jail.
+    pub environment: Environment,
+    /// Bounds on what the jail may use.
+    pub limits: Limits,
+    /// Requests that may leave.
+    pub allow: Vec<Allow>,
+    /// Requests that wait for a person.
+    pub ask: Vec<Match>,
+    /// Requests that never leave.
+    pub deny: Vec<Match>,
+    /// Secrets that are put into requests outside the jail.
+    pub credential: Vec<Credential>,
+}
+
+/// How the workspace appears inside.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workspace {
+    /// `direct`: the agent writes to the real tree; `read-only`: it cannot; `overlay`: its writes are kept apart.
+    pub mode: Option<At<Mode>>,
+    /// Keep a copy of the workspace as it was before the run.
+    pub snapshot: Option<At<bool>>,
+}
+
+/// How the workspace appears inside.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The agent writes to the real tree.
+    Direct,
+    /// Writes are kept apart until they are accepted. Not available yet.
+    Overlay,
+    /// The agent cannot change the tree.
+    ReadOnly,
+}
+
+/// What else of the file system appears inside, and what is hidden.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filesystem {
+    /// Absolute or `~/` paths that are readable inside. Those that do not exist are skipped.
+    pub read: List,
+    /// Absolute or `~/` paths that are writable inside. Those that do not exist are skipped.
+    pub write: List,
+    /// Globs in the workspace whose files and directories are hidden.
+    pub hide: List,
+    /// Globs in the workspace of files that stay visible although their names look like secrets.
+    pub reveal: List,
+    /// Absolute or `~/` paths that are read from the host and written to a private layer. Not available yet.
+    pub cache: List,
+    /// Paths in the workspace that are read-only because the host runs them.
+    pub protect: List,
+    /// Paths in the workspace that stay writable although the host runs them.
+    pub unprotect: List,
+}
+
+/// How secrets are looked for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Secrets {
+    /// `off`, `names` or `content` (not available yet).
+    pub scan: Option<At<Scan>>,
+    /// What is done with a file that holds a secret. Only `hide` is available yet.
+    pub on_find: Option<At<OnFind>>,
+    /// What is done about secrets in git's history. Only `off` is available yet.
+    pub history: Option<At<History>>,
+}
+
+/// What is looked at to find secrets.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scan {
+    /// Nothing but the policy's own `hide`.
+    Off,
+    /// File names.
+    Names,
+    /// File names and contents. Not available yet.
+    Content,
+}
+
+/// What is done with a file that holds a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFind {
+    /// The secret's bytes are replaced. Not available yet.
+    Redact,
+    /// The file is hidden.
+    Hide,
+    /// The run does not start. Not available yet.
+    Refuse,
+}
+
+/// What is done about secrets in git's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum History {
+    /// The objects are replaced by redacted ones. Not available yet.
+    Hide,
+    /// A warning is shown. Not available yet.
+    Warn,
+    /// The run does not start. Not available yet.
+    Refuse,
+    /// Nothing.
+    Off,
+}
+
+/// Which variables enter the jail.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Environment {
+    /// Names, with an optional trailing `*`, taken over from the host.
+    pub pass: List,
+    /// Names, with an optional trailing `*`, that are not taken over although a weaker source passes them.
+    pub remove: List,
+    /// Variables set inside, whatever the host has.
+    pub set: BTreeMap<At<String>, At<String>>,
+}
+
+/// Bounds on what the jail may use.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory of the whole jail, such as `"8GiB"`.
+    pub memory: Option<At<String>>,
+    /// Processes and threads at once.
+    pub processes: Option<At<i64>>,
+    /// Processors, such as `1.5`.
+    pub cpu: Option<At<f64>>,
+    /// Time after which the run is stopped, such as `"2h"`.
+    pub time: Option<At<String>>,
+    /// Open files of one process.
+    pub open_files: Option<At<i64>>,
+}
+
+/// Requests that may leave: GET, HEAD and OPTIONS to port 443 unless more is said.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// Host pattern: `api.example.com`, `*.example.com`, `**.example.com`, `.example.com`, `{a,b}.example.com`.
+    pub host: At<String>,
+    /// Ports; 443 unless given.
+    pub ports: Option<At<Vec<At<i64>>>>,
+    /// Path patterns: `*` stops at `/`, `**` does not.
+    pub paths: Option<At<List>>,
+    /// HTTP methods, or `["*"]`.
+    pub methods: Option<At<List>>,
+    /// Only git's smart-HTTP endpoints of this operation.
+    pub git: Option<At<GitAccess>>,
+    /// Only GraphQL requests whose every root field is named.
+    pub graphql: Option<At<Graphql>>,
+    /// Pass the connection on without looking inside; the name is still checked.
+    pub tunnel: Option<At<bool>>,
+    /// Addresses of the name, instead of DNS; private ones are reachable then.
+    pub resolve: Option<At<List>>,
+    /// File with the certificate authorities (PEM) for this host, relative to the policy file.
+    pub ca: Option<At<String>>,
+}
+
+/// Requests that an `ask` or `deny` covers: everything to the host unless narrowed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// Host pattern, as in `allow`.
+    pub host: At<String>,
+    /// Ports; every port unless given.
+    pub ports: Option<At<Vec<At<i64>>>>,
+    /// Path patterns: `*` stops at `/`, `**` does not.
+    pub paths: Option<At<List>>,
+    /// HTTP methods; every method unless given.
+    pub methods: Option<At<List>>,
+    /// Only git's smart-HTTP endpoints of this operation.
+    pub git: Option<At<GitAccess>>,
+    /// Only GraphQL requests with one of these root fields.
+    pub graphql: Option<At<Graphql>>,
+}
+
+/// Patterns of GraphQL root fields by operation; `*` stands for any run of characters.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Graphql {
+    /// Fields of `query` operations.
+    pub query: List,
+    /// Fields of `mutation` operations.
+    pub mutation: List,
+    /// Fields of `subscription` operations.
+    pub subscription: List,
+}
+
+/// A secret that is put into requests outside the jail. Not available yet.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Its name in messages and in the record.
+    pub name: At<String>,
+    /// Which environment it belongs to, such as `staging`.
+    pub environment: Option<At<String>>,
+    /// The variable that holds a placeholder inside the jail.
+    pub env: Option<At<String>>,
+    /// Where the real value comes from.
+    pub source: At<CredentialSource>,
+    /// Hosts toward which the placeholder becomes the real value.
+    pub hosts: List,
+    /// The header it is sent in; `{}` stands for the value.
+    pub header: Option<At<String>>,
+}
+
+/// Where a secret's real value comes from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CredentialSource {
+    /// A variable of the host.
+    Env(String),
+    /// A file.
+    File(String),
+    /// What a program prints.
+    Command(Vec<String>),
+    /// An entry of the system's keyring.
+    Keyring(String),
+}

@@ -1,0 +1,270 @@
+//! Merging the sources into one policy, weakest first.
+//!
+//! Grants add up, and so do refusals. What the administrator's file forbids, no later source brings back; what a
+//! project's file grants is held back until the user agreed to it, or for good.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::layer::Layer;
+use crate::error::{Error, Result};
+use crate::policy::environment::pattern_covers;
+use crate::policy::{
+    EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, ScanMode, SecretsPolicy, Source, Sourced, WorkspaceMode, WorkspacePolicy,
+    egress::{EgressPolicy, Rule},
+};
+
+/// Something a project's policy asks for and does not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PendingGrant {
+    /// The key in the policy, such as `filesystem.write`.
+    pub key: &'static str,
+    /// What it asks for.
+    pub value: String,
+    /// Where.
+    pub source: Source,
+    /// Whether agreement would give it.
+    pub state: GrantState,
+}
+
+/// Whether the user's agreement gives a project what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrantState {
+    /// `jail trust` gives it.
+    Pending,
+    /// A project's policy never gives it.
+    Never,
+}
+
+/// Collects the sources; see [`Merger::finish`].
+#[derive(Debug)]
+pub struct Merger {
+    policy: Policy,
+    system: Layer,
+}
+
+impl Merger {
+    /// Nothing is granted yet.
+    pub fn new(profiles: Vec<String>) -> Self {
+        Self {
+            policy: Policy {
+                profiles,
+                workspace: WorkspacePolicy { mode: Sourced::default_value(WorkspaceMode::Direct) },
+                filesystem: FilesystemPolicy::default(),
+                secrets: SecretsPolicy { scan: Sourced::default_value(ScanMode::Names) },
+                environment: EnvironmentPolicy::default(),
+                limits: LimitsPolicy::default(),
+                egress: EgressPolicy::default(),
+            },
+            system: Layer::default(),
+        }
+    }
+
+    /// Adds the administrator's file: later sources do not undo what it forbids.
+    pub fn system(&mut self, layer: Layer) {
+        self.system = layer.clone();
+        self.layer(layer);
+    }
+
+    /// Adds a source that may grant.
+    pub fn layer(&mut self, layer: Layer) {
+        let policy = &mut self.policy;
+        let fixed_mode = self.system.mode.as_ref().is_some_and(|mode| mode.value == WorkspaceMode::ReadOnly);
+        if let Some(mode) = layer.mode.filter(|mode| !fixed_mode || mode.value == WorkspaceMode::ReadOnly) {
+            policy.workspace.mode = mode;
+        }
+        let fixed_scan = self.system.scan.as_ref().is_some_and(|scan| scan.value == ScanMode::Names);
+        if let Some(scan) = layer.scan.filter(|scan| !fixed_scan || scan.value == ScanMode::Names) {
+            policy.secrets.scan = scan;
+        }
+        filesystem(&mut policy.filesystem, layer.filesystem);
+        environment(&mut policy.environment, &self.system.remove, layer.pass, layer.remove, layer.set);
+        let (limits, caps) = (&mut policy.limits, &self.system.limits);
+        replace(&mut limits.memory, layer.limits.memory, &caps.memory);
+        replace(&mut limits.processes, layer.limits.processes, &caps.processes);
+        replace(&mut limits.cpu, layer.limits.cpu, &caps.cpu);
+        replace(&mut limits.time, layer.limits.time, &caps.time);
+        replace(&mut limits.open_files, layer.limits.open_files, &caps.open_files);
+        add(&mut policy.egress.allow, layer.egress.allow);
+        add(&mut policy.egress.ask, layer.egress.ask);
+        add(&mut policy.egress.deny, layer.egress.deny);
+    }
+
+    /// Adds the project's file: what tightens counts, the rest is returned unless the user agreed to it.
+    pub fn project(&mut self, mut layer: Layer, trusted: bool) -> Vec<PendingGrant> {
+        let mut held = Held { trusted, grants: Vec::new() };
+        let policy = &self.policy;
+        held.back("extends", &mut layer.extends, |name| policy.profiles.contains(name), String::clone);
+        let (own, granted) = (&mut layer.filesystem, &policy.filesystem);
+        let readable = |path: &PathBuf| has(&granted.read, path) || has(&granted.write, path);
+        held.back("filesystem.read", &mut own.read, readable, show_path);
+        held.back("filesystem.write", &mut own.write, |path| has(&granted.write, path), show_path);
+        held.never("filesystem.reveal", &mut own.reveal);
+        held.never("filesystem.unprotect", &mut own.unprotect);
+        let passed = |name: &String| policy.environment.pass.iter().any(|entry| pattern_covers(&entry.value, name));
+        held.back("environment.pass", &mut layer.pass, passed, String::clone);
+        layer.set.retain(|(name, value)| {
+            let same = policy.environment.set.get(name).is_some_and(|current| current.value == value.value);
+            same || held.keep("environment.set", format!("{name}={}", value.value), &value.source)
+        });
+        held.raise("limits.memory", &mut layer.limits.memory, &policy.limits.memory, u64::to_string);
+        held.raise("limits.processes", &mut layer.limits.processes, &policy.limits.processes, u64::to_string);
+        held.raise("limits.cpu", &mut layer.limits.cpu, &policy.limits.cpu, f64::to_string);
+        held.raise("limits.time", &mut layer.limits.time, &policy.limits.time, |time: &Duration| format!("{}s", time.as_secs()));
+        held.raise("limits.open_files", &mut layer.limits.open_files, &policy.limits.open_files, u64::to_string);
+        held.allow(&mut layer.egress.allow, &policy.egress.allow);
+        if let Some(mode) = layer.mode.take_if(|mode| mode.value == WorkspaceMode::Direct)
+            && policy.workspace.mode.value == WorkspaceMode::ReadOnly
+        {
+            held.grant("workspace.mode", "direct".into(), &mode.source, GrantState::Never);
+        }
+        if let Some(scan) = layer.scan.take_if(|scan| scan.value == ScanMode::Off)
+            && policy.secrets.scan.value != ScanMode::Off
+        {
+            held.grant("secrets.scan", "off".into(), &scan.source, GrantState::Never);
+        }
+        self.layer(layer);
+        held.grants
+    }
+
+    /// The policy.
+    ///
+    /// # Errors
+    /// A rule that has to look inside a connection that another rule passes on unseen.
+    pub fn finish(mut self) -> Result<Policy> {
+        let filesystem = &mut self.policy.filesystem;
+        filesystem.reveal.retain(|entry| !has(&filesystem.hide, &entry.value));
+        filesystem.unprotect.retain(|entry| !has(&filesystem.protect, &entry.value));
+        let egress = &self.policy.egress;
+        for (verb, rule) in egress.deny.iter().map(|rule| ("deny", rule)).chain(egress.ask.iter().map(|rule| ("ask", rule))) {
+            let unseen = |allow: &&Sourced<Rule>| allow.value.tunnel && rule.value.inspects() && allow.value.overlaps(&rule.value);
+            let Some(tunnel) = egress.allow.iter().find(unseen) else { continue };
+            return Err(Error::setup(format!(
+                "{}: this [[{verb}]] cannot be enforced: it looks into requests to {:?}, and {} passes {:?} on unseen",
+                rule.source, rule.value.host.as_str(), tunnel.source, tunnel.value.host.as_str()
+            ))
+            .hint("let the rule cover the whole host, or allow the host without `tunnel`"));
+        }
+        Ok(self.policy)
+    }
+}
+
+/// What a project asks for beyond what is granted already.
+struct Held {
+    trusted: bool,
+    grants: Vec<PendingGrant>,
+}
+
+impl Held {
+    fn grant(&mut self, key: &'static str, value: String, source: &Source, state: GrantState) {
+        self.grants.push(PendingGrant { key, value, source: source.clone(), state });
+    }
+
+    /// Whether a grant counts; if not, it is remembered.
+    fn keep(&mut self, key: &'static str, value: String, source: &Source) -> bool {
+        if !self.trusted {
+            self.grant(key, value, source, GrantState::Pending);
+        }
+        self.trusted
+    }
+
+    fn back<T>(&mut self, key: &'static str, list: &mut Vec<Sourced<T>>, granted: impl Fn(&T) -> bool, show: impl Fn(&T) -> String) {
+        list.retain(|entry| !granted(&entry.value) && self.keep(key, show(&entry.value), &entry.source));
+    }
+
+    fn never(&mut self, key: &'static str, list: &mut Vec<Sourced<String>>) {
+        for entry in list.drain(..) {
+            self.grant(key, entry.value, &entry.source, GrantState::Never);
+        }
+    }
+
+    fn raise<T: PartialOrd>(&mut self, key: &'static str, own: &mut Option<Sourced<T>>, current: &Option<Sourced<T>>, show: impl Fn(&T) -> String) {
+        let (Some(wanted), Some(current)) = (own.as_ref(), current) else { return };
+        if wanted.value > current.value && !self.keep(key, show(&wanted.value), &wanted.source)
+            || wanted.value == current.value
+        {
+            *own = None;
+        }
+    }
+
+    fn allow(&mut self, rules: &mut Vec<Sourced<Rule>>, granted: &[Sourced<Rule>]) {
+        rules.retain(|rule| {
+            if has(granted, &rule.value) {
+                return false;
+            }
+            // An address or a certificate authority of the project's choice would let it stand in for any host.
+            if !rule.value.resolve.is_empty() || rule.value.ca.is_some() {
+                self.grant("allow", rule.value.host.to_string(), &rule.source, GrantState::Never);
+                return false;
+            }
+            self.keep("allow", rule.value.host.to_string(), &rule.source)
+        });
+    }
+}
+
+fn show_path(path: &PathBuf) -> String {
+    let shown: &dyn Display = &path.display();
+    shown.to_string()
+}
+
+fn has<T: PartialEq>(list: &[Sourced<T>], value: &T) -> bool {
+    list.iter().any(|entry| entry.value == *value)
+}
+
+fn add<T: PartialEq>(list: &mut Vec<Sourced<T>>, more: Vec<Sourced<T>>) {
+    for entry in more {
+        if !has(list, &entry.value) {
+            list.push(entry);
+        }
+    }
+}
+
+fn filesystem(merged: &mut FilesystemPolicy, layer: FilesystemPolicy) {
+    add(&mut merged.write, layer.write);
+    add(&mut merged.read, layer.read);
+    let write = &merged.write;
+    merged.read.retain(|entry| !has(write, &entry.value));
+    add(&mut merged.hide, layer.hide);
+    add(&mut merged.reveal, layer.reveal);
+    add(&mut merged.protect, layer.protect);
+    add(&mut merged.unprotect, layer.unprotect);
+}
+
+fn environment(
+    merged: &mut EnvironmentPolicy,
+    fixed: &[Sourced<String>],
+    pass: Vec<Sourced<String>>,
+    remove: Vec<Sourced<String>>,
+    set: Vec<(String, Sourced<String>)>,
+) {
+    for entry in pass {
+        if fixed.iter().any(|fixed| pattern_covers(&fixed.value, &entry.value)) {
+            continue;
+        }
+        merged.remove.retain(|removed| has(fixed, &removed.value) || !pattern_covers(&entry.value, &removed.value));
+        add(&mut merged.pass, vec![entry]);
+    }
+    for entry in remove {
+        merged.pass.retain(|passed| !pattern_covers(&entry.value, &passed.value));
+        // Kept only where a broader pattern would still pass it, or where no later source may bring it back.
+        let needed = merged.pass.iter().any(|passed| pattern_covers(&passed.value, &entry.value));
+        if needed || has(fixed, &entry.value) {
+            add(&mut merged.remove, vec![entry]);
+        }
+    }
+    merged.set.extend(set);
+}
+
+/// The later value, unless the administrator's is lower.
+fn replace<T: PartialOrd + Clone>(current: &mut Option<Sourced<T>>, new: Option<Sourced<T>>, cap: &Option<Sourced<T>>) {
+    let Some(new) = new else { return };
+    *current = match cap {
+        Some(cap) if new.value > cap.value => Some(cap.clone()),
+        _ => Some(new),
+    };
+}
+

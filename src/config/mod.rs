@@ -1,0 +1,265 @@
+//! From files and flags to one [`Policy`]: built-in profiles, the administrator's file, the user's, the project's, and
+//! what was typed, weakest first (`docs/policy.md`).
+//!
+//! There is no partial policy: the first problem in any file is an error that names its place.
+
+pub mod check;
+pub mod document;
+pub mod layer;
+pub mod merge;
+mod places;
+pub mod profiles;
+mod suggest;
+pub mod text;
+pub mod trust;
+mod workspace;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use check::{Access, Ground};
+use layer::Layer;
+use merge::Merger;
+use profiles::Resolved;
+use text::{Links, SourceText, read_regular};
+use trust::TrustStore;
+
+use crate::error::{Error, Result};
+use crate::policy::egress::{Methods, Ports, Rule};
+use crate::policy::host::HostPattern;
+use crate::policy::{Origin, Policy, Source, Sourced, WorkspaceMode};
+
+pub use merge::{GrantState, PendingGrant};
+pub use places::Places;
+pub use workspace::check_workspace;
+
+/// The name of a project's policy at the root of its workspace.
+pub const PROJECT_FILE: &str = ".jail.toml";
+
+/// What a run asks for: where files are looked for, what is run, what was typed.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The user's home directory, absolute.
+    pub home: &'a Path,
+    /// The administrator's policy, `/etc/jail/policy.toml`.
+    pub system_file: &'a Path,
+    /// The directory that holds `jail/policy.toml`: `$XDG_CONFIG_HOME` or `~/.config`.
+    pub config_home: &'a Path,
+    /// The directory that holds `jail/trust.json`: `$XDG_STATE_HOME` or `~/.local/state`.
+    pub state_home: &'a Path,
+    /// The workspace's root, canonical.
+    pub workspace: &'a Path,
+    /// The command as typed; its file name chooses the agent profile.
+    pub command: &'a OsStr,
+    /// What was typed.
+    pub flags: &'a Flags,
+}
+
+/// Flags that take part in the policy. Paths are absolute already.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--profile`.
+    pub profiles: Vec<String>,
+    /// `--policy`: takes the place of the user's policy and of the user's policy for this workspace. The
+    /// administrator's file still counts, and the project's still tightens.
+    pub policy_file: Option<PathBuf>,
+    /// `--environment`: which credentials are loaded.
+    pub environment: Option<String>,
+    /// `--allow HOST[:PORT]`.
+    pub allow: Vec<String>,
+    /// `--read`.
+    pub read: Vec<PathBuf>,
+    /// `--write`.
+    pub write: Vec<PathBuf>,
+    /// `--read-only`: the workspace cannot be changed.
+    pub read_only: bool,
+}
+
+/// A policy and what it was made of.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The merged policy.
+    pub policy: Policy,
+    /// What the project's policy asks for and does not get.
+    pub pending: Vec<PendingGrant>,
+    /// The files that were read, in the order of their strength.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads, checks and merges every source.
+///
+/// # Errors
+/// The first problem in any file or flag, with its place.
+pub fn load(request: &Request<'_>) -> Result<Loaded> {
+    let own_config = request.config_home.join("jail");
+    let own_state = request.state_home.join("jail");
+    let ground = Ground { home: request.home.to_path_buf(), own: vec![own_config.clone(), own_state.clone()] };
+    if let Some(own) = ground.own.iter().find(|own| request.workspace.starts_with(own) || own.starts_with(request.workspace)) {
+        return Err(Error::setup(format!(
+            "workspace {}: it overlaps {}, where jail keeps policies and records",
+            request.workspace.display(),
+            own.display()
+        ))
+        .hint("start in the project's own directory"));
+    }
+    let flags = request.flags;
+    if flags.environment.is_some() {
+        return Err(Error::setup("--environment: credentials are not available in this version"));
+    }
+
+    let mut files = Vec::new();
+    let mut read = |path: &Path, origin: Origin, links: Links| -> Result<Option<(Layer, Vec<u8>)>> {
+        let Some(bytes) = read_regular(path, links)? else { return Ok(None) };
+        files.push(path.to_path_buf());
+        let text = SourceText::new(origin, path.to_path_buf(), bytes.clone())?;
+        Ok(Some((Layer::parse(&text, &ground)?, bytes)))
+    };
+    let system = read(request.system_file, Origin::System, Links::Follow)?.map(|(layer, _)| layer);
+    let (user, own) = match &flags.policy_file {
+        Some(path) => {
+            let layer = read(path, Origin::Flag("--policy".into()), Links::Follow)?;
+            let (layer, _) = layer.ok_or_else(|| Error::setup(format!("{}: no such policy file", path.display())))?;
+            (None, Some(layer))
+        }
+        None => (
+            read(&own_config.join("policy.toml"), Origin::User, Links::Follow)?.map(|(layer, _)| layer),
+            read(&workspace_file(&own_config, request.workspace), Origin::Workspace, Links::Follow)?.map(|(layer, _)| layer),
+        ),
+    };
+    let project = read(&request.workspace.join(PROJECT_FILE), Origin::Project, Links::Refuse)?;
+    let trusted = match &project {
+        Some((_, bytes)) => TrustStore::load(&own_state)?.trusts(request.workspace, bytes),
+        None => false,
+    };
+    let typed = typed(flags, &ground)?;
+
+    let mut resolved = Resolved::default();
+    let flag = |name: &str| Sourced::new(name.to_owned(), flag_source("--profile"));
+    let agent = profiles::agent(request.command, request.workspace);
+    let first = std::iter::once(profiles::BASE).chain(agent).map(|name| Sourced::default_value(name.to_owned()));
+    let project_extends = project.iter().filter(|_| trusted).flat_map(|(layer, _)| &layer.extends);
+    let named = [&system, &user].into_iter().flatten().flat_map(|layer| &layer.extends);
+    let last = own.iter().flat_map(|layer| &layer.extends);
+    let wanted: Vec<Sourced<String>> = first
+        .chain(named.chain(project_extends).chain(last).cloned())
+        .chain(flags.profiles.iter().map(|name| flag(name)))
+        .collect();
+    for name in &wanted {
+        resolved.add(name, &own_config, &ground)?;
+    }
+
+    let mut merger = Merger::new(resolved.layers.iter().map(|(name, _)| name.clone()).collect());
+    let (builtin, users): (Vec<_>, Vec<_>) = resolved.layers.into_iter().partition(|(name, _)| profiles::builtin(name).is_some());
+    files.extend(resolved.files);
+    builtin.into_iter().for_each(|(_, layer)| merger.layer(layer));
+    if let Some(layer) = system {
+        merger.system(layer);
+    }
+    users.into_iter().map(|(_, layer)| layer).chain(user).for_each(|layer| merger.layer(layer));
+    let pending = project.map(|(layer, _)| merger.project(layer, trusted)).unwrap_or_default();
+    own.into_iter().chain([typed]).for_each(|layer| merger.layer(layer));
+    let mut policy = merger.finish()?;
+    on_this_machine(&mut policy, request.workspace, &ground)?;
+    Ok(Loaded { policy, pending, files })
+}
+
+/// The user's policy for a workspace, which lies outside of it.
+pub fn workspace_file(own_config: &Path, workspace: &Path) -> PathBuf {
+    own_config.join("workspaces").join(format!("{}.toml", &trust::workspace_key(workspace)[..16]))
+}
+
+fn flag_source(flag: &str) -> Source {
+    Source { origin: Origin::Flag(flag.to_owned()), file: None, line: 0, column: 0 }
+}
+
+/// The flags as the strongest source.
+fn typed(flags: &Flags, ground: &Ground) -> Result<Layer> {
+    let mut layer = Layer::default();
+    let paths = |flag: &str, paths: &[PathBuf], access| -> Result<Vec<Sourced<PathBuf>>> {
+        let checked = paths.iter().map(|path| {
+            let path: PathBuf = path.components().collect();
+            match check::not_too_broad(&path, access, ground) {
+                Ok(()) => Ok(Sourced::new(path, flag_source(flag))),
+                Err(fault) => Err(fault_error(flag, fault)),
+            }
+        });
+        checked.collect()
+    };
+    layer.filesystem.read = paths("--read", &flags.read, Access::Read)?;
+    layer.filesystem.write = paths("--write", &flags.write, Access::Write)?;
+    for text in &flags.allow {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !text.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)),
+            _ => (text.as_str(), Some(443)),
+        };
+        let port = port.ok_or_else(|| Error::setup(format!("--allow {text:?}: HOST or HOST:PORT is expected")))?;
+        let host = HostPattern::parse(host).map_err(|error| Error::setup(format!("--allow: {error}")))?;
+        let rule = Rule {
+            host,
+            ports: Ports::Only([port].into()),
+            methods: Methods::safe(),
+            paths: Vec::new(),
+            git: None,
+            graphql: None,
+            tunnel: false,
+            resolve: Vec::new(),
+            ca: None,
+        };
+        layer.egress.allow.push(Sourced::new(rule, flag_source("--allow")));
+    }
+    if flags.read_only {
+        layer.mode = Some(Sourced::new(WorkspaceMode::ReadOnly, flag_source("--read-only")));
+    }
+    Ok(layer)
+}
+
+fn fault_error(place: impl std::fmt::Display, fault: check::Fault) -> Error {
+    let error = Error::setup(format!("{place}: {}", fault.message));
+    match fault.hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Looks at the paths as they are on this machine: where links lead, and whether they meet the workspace.
+fn on_this_machine(policy: &mut Policy, workspace: &Path, ground: &Ground) -> Result<()> {
+    let real_home = ground.home.canonicalize().unwrap_or_else(|_| ground.home.clone());
+    let mut own = ground.own.clone();
+    own.extend(ground.own.iter().filter_map(|own| own.canonicalize().ok()));
+    let real_ground = Ground { home: real_home, own };
+    let filesystem = &mut policy.filesystem;
+    for (list, access) in [(&mut filesystem.read, Access::Read), (&mut filesystem.write, Access::Write)] {
+        // A built-in directory that the workspace is in, or that is in the workspace, is simply not added.
+        list.retain(|entry| !matches!(entry.source.origin, Origin::Profile(_)) || !meets(&entry.value, workspace));
+        for entry in list.iter() {
+            if meets(&entry.value, workspace) {
+                let fault = check::Fault {
+                    message: format!("path {:?} overlaps the workspace {:?}", entry.value, workspace),
+                    hint: Some("what is in the workspace is governed by `hide`, `reveal`, `protect` and `unprotect`".into()),
+                };
+                return Err(fault_error(&entry.source, fault));
+            }
+            let builtin = matches!(entry.source.origin, Origin::Profile(_));
+            if builtin && access == Access::Read {
+                continue;
+            }
+            let Ok(real) = entry.value.canonicalize() else { continue };
+            if real == entry.value {
+                continue;
+            }
+            let led = |fault: check::Fault| {
+                let message = format!("path {:?} leads to {:?}: {}", entry.value, real, fault.message);
+                fault_error(&entry.source, check::Fault { message, hint: fault.hint })
+            };
+            check::not_too_broad(&real, access, &real_ground).map_err(led)?;
+            if meets(&real, workspace) {
+                return Err(led(check::Fault { message: format!("it overlaps the workspace {workspace:?}"), hint: None }));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn meets(path: &Path, workspace: &Path) -> bool {
+    path.starts_with(workspace) || workspace.starts_with(path)
+}
