@@ -10,4 +10,5 @@ pub mod error;
 pub mod launch;
 pub mod plan;
 pub mod policy;
+pub mod supervise;
 pub mod sys;

@@ -1,0 +1,3 @@
+//! What runs beside the jail on the host.
+
+pub mod terminal;
