@@ -35,6 +35,8 @@ pub fn all() -> Vec<Trial> {
         Trial::test("sc_014_unknown_numbers_do_not_exist", unknown_numbers_do_not_exist),
         Trial::test("sc_015_memfd_programs_stay_confined", memfd_programs_stay_confined),
         Trial::test("sc_017_no_listener", no_listener),
+        Trial::test("limits_of_others_cannot_be_set", limits_of_others_cannot_be_set),
+        needs(ok("scheduling", "prlimit init"), "root", "init_cannot_be_slowed_down", init_cannot_be_slowed_down),
         needs(
             ok("keys", "keyctl session ring"),
             "key rings",
@@ -429,6 +431,21 @@ fn only_own_processes_are_signalled() -> Test {
     let inside = confined(&[], &["signals"])?;
     inside.expect(&["kill child"], &["ok"])?;
     inside.expect(&["kill parent", "kill init"], &["EPERM"])
+}
+
+fn limits_of_others_cannot_be_set() -> Test {
+    outside(&["scheduling"])?.expect(&["prlimit read parent", "prlimit parent"], &["ok"])?;
+    let inside = confined(NO_LANDLOCK, &["scheduling"])?;
+    inside.expect(&["prlimit parent", "setpriority of a user", "ioprio_set of a user"], &["EPERM"])?;
+    inside.expect(&["setpriority own"], &["ok"])
+}
+
+fn init_cannot_be_slowed_down() -> Test {
+    let verbs = ["prlimit", "setpriority", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "ioprio_set"]
+        .map(|verb| format!("{verb} init"));
+    let verbs: Vec<&str> = verbs.iter().map(String::as_str).collect();
+    outside(&["scheduling"])?.expect(&verbs, &["ok"])?;
+    confined(NO_LANDLOCK, &["scheduling"])?.expect(&verbs, &["EPERM"])
 }
 
 /// Accepts, reads and answers for as long as the process lives.

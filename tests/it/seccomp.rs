@@ -291,6 +291,19 @@ fn argument_rules_hold_against_rubbish_in_the_upper_half() {
         ("mknodat", with(&[(2, 0o060_644)]), Some(Perm)),
         ("renameat2", with(&[(4, 2)]), None),
         ("renameat2", with(&[(4, 4)]), Some(Inval)),
+        ("prlimit64", with(&[(0, 0), (1, 7), (2, 0x7FFF_0000)]), None),
+        ("prlimit64", with(&[(0, 1), (1, 7), (2, 0x7FFF_0000)]), Some(Perm)),
+        ("setpriority", with(&[(0, 0), (1, 77), (2, 5)]), None),
+        ("setpriority", with(&[(0, 0), (1, 1), (2, 5)]), Some(Perm)),
+        ("setpriority", with(&[(0, 2), (1, 0), (2, 5)]), Some(Perm)),
+        ("ioprio_set", with(&[(0, 1), (1, 0)]), None),
+        ("ioprio_set", with(&[(0, 1), (1, 1)]), Some(Perm)),
+        ("ioprio_set", with(&[(0, 3), (1, 0)]), Some(Perm)),
+        ("sched_setaffinity", with(&[(0, 77)]), None),
+        ("sched_setaffinity", with(&[(0, 1)]), Some(Perm)),
+        ("sched_setscheduler", with(&[(0, 1)]), Some(Perm)),
+        ("sched_setattr", with(&[(0, 1)]), Some(Perm)),
+        ("sched_setparam", with(&[(0, 1)]), Some(Perm)),
         ("seccomp", with(&[(0, 1), (1, 1)]), None),
         ("seccomp", with(&[(0, 1), (1, 0x18)]), Some(Busy)),
     ];
@@ -298,6 +311,10 @@ fn argument_rules_hold_against_rubbish_in_the_upper_half() {
         cases.push(("clone", with(&[(0, flag | 17)]), Some(Perm)));
         cases.push(("unshare", with(&[(0, flag)]), Some(Perm)));
     }
+    // Reading another's limits needs a null pointer, all 64 bits of it.
+    let read = with(&[(0, 1), (1, 7)]);
+    assert_eq!(verdict(Arch::X86_64, native("prlimit64"), &read), Verdict::Allow);
+    assert_ne!(verdict(Arch::X86_64, native("prlimit64"), &with(&[(0, 1), (2, 1 << 32)])), Verdict::Allow);
     for family in 0..64 {
         if ![1, 2, 10, 16].contains(&family) {
             cases.push(("socket", with(&[(0, family), (1, 1)]), Some(AfNoSupport)));
@@ -326,6 +343,6 @@ fn argument_rules_hold_against_rubbish_in_the_upper_half() {
 fn programs_stay_short() {
     for arch in ARCHES {
         let length = compile(arch).unwrap().instructions().len();
-        assert!(length <= 320, "{arch:?}: {length} instructions");
+        assert!(length <= 350, "{arch:?}: {length} instructions");
     }
 }

@@ -32,6 +32,7 @@ const GROUPS: &[Group] = &[
         tracing::trace,
     ),
     ("signals", "SC-018: signal everyone, the parent, init and [PID…] (signal 0)", tracing::signals),
+    ("scheduling", "SC-018: limits and scheduling of the parent, init and [PID…], unchanged", tracing::scheduling),
     ("filters", "SC-017: own filters and a listener", tracing::filters),
     ("memfd", "SC-015: a program from a memfd, which prints its status", tracing::memfd),
     ("handles", "SC-009: PATH by file handle", kernel::handles),

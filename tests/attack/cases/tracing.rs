@@ -64,6 +64,44 @@ pub fn signals(pids: &[String]) {
     with_sleeper(|child| Line::new("SC-018", "kill child").outcome(call(libc::SYS_kill, &[child as usize, 0])));
 }
 
+/// Sets limits, priority and processors of others to what they are already. The kernel asks for the same uid only.
+pub fn scheduling(pids: &[String]) {
+    for (name, pid) in targets(pids) {
+        let pid = pid as usize;
+        let line = |verb: &str| Line::new("SC-018", format!("{verb} {name}"));
+        let mut limit = [0_u64; 2];
+        let limit = limit.as_mut_ptr() as usize;
+        let files = libc::RLIMIT_NOFILE as usize;
+        let read = call(libc::SYS_prlimit64, &[pid, files, 0, limit]);
+        line("prlimit read").outcome(read);
+        if read.is_ok() {
+            line("prlimit").outcome(call(libc::SYS_prlimit64, &[pid, files, limit, 0]));
+        }
+        // The raw call answers 20 minus the nice value.
+        if let Ok(priority) = call(libc::SYS_getpriority, &[0, pid]) {
+            line("setpriority").outcome(call(libc::SYS_setpriority, &[0, pid, (20 - priority) as usize]));
+        }
+        let mut mask = [0_u64; 128];
+        if let Ok(length) = call(libc::SYS_sched_getaffinity, &[pid, size_of_val(&mask), mask.as_mut_ptr() as usize]) {
+            line("sched_setaffinity")
+                .outcome(call(libc::SYS_sched_setaffinity, &[pid, length as usize, mask.as_ptr() as usize]));
+        }
+        if let Ok(priority) = call(libc::SYS_ioprio_get, &[1, pid]) {
+            line("ioprio_set").outcome(call(libc::SYS_ioprio_set, &[1, pid, priority as usize]));
+        }
+        let parameter = 0_i32;
+        if call(libc::SYS_sched_getscheduler, &[pid]) == Ok(0) {
+            let at = [pid, 0, &raw const parameter as usize];
+            line("sched_setscheduler").outcome(call(libc::SYS_sched_setscheduler, &at));
+            line("sched_setparam").outcome(call(libc::SYS_sched_setparam, &[pid, &raw const parameter as usize]));
+        }
+    }
+    // Of nobody: a uid that does not exist.
+    Line::new("SC-018", "setpriority of a user").outcome(call(libc::SYS_setpriority, &[2, 0x7FFF_0001, 0]));
+    Line::new("SC-018", "ioprio_set of a user").outcome(call(libc::SYS_ioprio_set, &[3, 0x7FFF_0001, 0]));
+    Line::new("SC-018", "setpriority own").outcome(call(libc::SYS_setpriority, &[0, 0, 0]));
+}
+
 pub fn filters(_: &[String]) {
     let tries = [("plain", 0), ("LOG", 2), ("NEW_LISTENER", 8), ("NEW_LISTENER|WAIT_KILLABLE", 8 | 0x20)];
     for (name, flags) in tries {

@@ -27,6 +27,9 @@ const fn has_high(arg: u8) -> Test {
     Test { arg, half: Half::High, mask: u32::MAX, values: &[0], among: false }
 }
 
+/// The whole of `arg` is zero, as a null pointer is.
+const IS_NULL_2: &[Test] = &[is(2, &[0]), Test { arg: 2, half: Half::High, mask: u32::MAX, values: &[0], among: true }];
+
 const fn refuse(when: &'static [Test], refusal: Refusal, why: &'static str) -> Case {
     Case { when, verdict: Verdict::Refuse(refusal), why }
 }
@@ -147,3 +150,33 @@ pub(super) const SECCOMP: Rule = allow_except(&[refuse(
     Refusal::Busy,
     "a listener could answer calls in place of the kernel; as if the one listener of a process were taken",
 )]);
+
+/// The jail's init. It has the workload's uid, which is all that the calls below ask for.
+const INIT: &[u32] = &[1];
+const SLOWED: &str = "the jail's init, which would be slowed down while a secret waits to be hidden again";
+
+/// The scheduling calls whose first argument is a process or thread.
+pub(super) const SCHED_SET: Rule = allow_except(&[refuse(&[is(0, INIT)], Refusal::Perm, SLOWED)]);
+
+const PRIO_USER: u32 = 2;
+
+pub(super) const SETPRIORITY: Rule = allow_except(&[
+    refuse(&[is(0, &[PRIO_USER])], Refusal::Perm, "every process of the user: the jail's init among them"),
+    refuse(&[is(1, INIT)], Refusal::Perm, SLOWED),
+]);
+
+const IOPRIO_WHO_USER: u32 = 3;
+
+pub(super) const IOPRIO_SET: Rule = allow_except(&[
+    refuse(&[is(0, &[IOPRIO_WHO_USER])], Refusal::Perm, "every process of the user: the jail's init among them"),
+    refuse(&[is(1, INIT)], Refusal::Perm, SLOWED),
+]);
+
+pub(super) const PRLIMIT64: Rule = Rule::Args {
+    cases: &[
+        allow(&[is(0, &[0])], "the caller's own limits, which only go down"),
+        allow(IS_NULL_2, "reading another process's limits"),
+    ],
+    // Setting another's: the jail's init without descriptors could hide no secret again.
+    otherwise: Verdict::Refuse(Refusal::Perm),
+};
