@@ -7,8 +7,11 @@
 
 pub mod config;
 pub mod error;
+pub mod guard;
 pub mod launch;
 pub mod plan;
 pub mod policy;
+pub mod secrets;
 pub mod supervise;
 pub mod sys;
+pub mod tree;

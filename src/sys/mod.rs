@@ -1,4 +1,5 @@
 //! The only unsafe code: one file per kernel interface, no policy in it.
 
 pub mod close_range;
+pub mod dirent;
 pub mod prctl;

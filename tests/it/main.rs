@@ -1,7 +1,10 @@
 //! Tests that need no privilege and no kernel feature.
 
 mod config;
+mod guard;
 mod landlock;
+mod names;
 mod seccomp;
 mod syscalls_reference;
 mod terminal;
+mod tree;
