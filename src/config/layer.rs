@@ -383,7 +383,7 @@ impl Reader<'_> {
             mutation: fields(&at.value.mutation),
             subscription: fields(&at.value.subscription),
         };
-        if rule == GraphqlRule::default() {
+        if [&at.value.query, &at.value.mutation, &at.value.subscription].iter().all(|list| list.is_empty()) {
             self.problems.push(Problem::new(at.span.clone(), "`graphql` names no field, and so the rule matches nothing"));
         }
         Some(rule)

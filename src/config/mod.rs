@@ -82,8 +82,21 @@ pub struct Loaded {
     pub policy: Policy,
     /// What the project's policy asks for and does not get.
     pub pending: Vec<PendingGrant>,
-    /// The files that were read, in the order of their strength.
+    /// The files that were read.
     pub files: Vec<PathBuf>,
+    /// The project's policy, where there is one.
+    pub project: Option<Project>,
+}
+
+/// A project's policy file as it was read.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, hexadecimal.
+    pub sha256: String,
+    /// Whether the user agreed to exactly these bytes.
+    pub trusted: bool,
 }
 
 /// Reads, checks and merges every source.
@@ -126,18 +139,23 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
             read(&workspace_file(&own_config, request.workspace), Origin::Workspace, Links::Follow)?.map(|(layer, _)| layer),
         ),
     };
-    let project = read(&request.workspace.join(PROJECT_FILE), Origin::Project, Links::Refuse)?;
-    let trusted = match &project {
-        Some((_, bytes)) => TrustStore::load(&own_state)?.trusts(request.workspace, bytes),
-        None => false,
+    let project_path = request.workspace.join(PROJECT_FILE);
+    let (project, project_file) = match read(&project_path, Origin::Project, Links::Refuse)? {
+        Some((layer, bytes)) => {
+            let sha256 = trust::sha256(&bytes);
+            let trusted = TrustStore::load(&own_state)?.trusts(request.workspace, &sha256);
+            (Some(layer), Some(Project { path: project_path, sha256, trusted }))
+        }
+        None => (None, None),
     };
+    let trusted = project_file.as_ref().is_some_and(|project| project.trusted);
     let typed = typed(flags, &ground)?;
 
     let mut resolved = Resolved::default();
     let flag = |name: &str| Sourced::new(name.to_owned(), flag_source("--profile"));
     let agent = profiles::agent(request.command, request.workspace);
     let first = std::iter::once(profiles::BASE).chain(agent).map(|name| Sourced::default_value(name.to_owned()));
-    let project_extends = project.iter().filter(|_| trusted).flat_map(|(layer, _)| &layer.extends);
+    let project_extends = project.iter().filter(|_| trusted).flat_map(|layer| &layer.extends);
     let named = [&system, &user].into_iter().flatten().flat_map(|layer| &layer.extends);
     let last = own.iter().flat_map(|layer| &layer.extends);
     let wanted: Vec<Sourced<String>> = first
@@ -156,11 +174,11 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
         merger.system(layer);
     }
     users.into_iter().map(|(_, layer)| layer).chain(user).for_each(|layer| merger.layer(layer));
-    let pending = project.map(|(layer, _)| merger.project(layer, trusted)).unwrap_or_default();
+    let pending = project.map(|layer| merger.project(layer, trusted)).unwrap_or_default();
     own.into_iter().chain([typed]).for_each(|layer| merger.layer(layer));
     let mut policy = merger.finish()?;
     on_this_machine(&mut policy, request.workspace, &ground)?;
-    Ok(Loaded { policy, pending, files })
+    Ok(Loaded { policy, pending, files, project: project_file })
 }
 
 /// The user's policy for a workspace, which lies outside of it.

@@ -66,18 +66,18 @@ impl TrustStore {
     }
 
     /// Whether exactly this file was agreed to in this workspace.
-    pub fn trusts(&self, workspace: &Path, bytes: &[u8]) -> bool {
-        self.entries.get(&workspace_key(workspace)).is_some_and(|entry| entry.sha256 == sha256(bytes))
+    pub fn trusts(&self, workspace: &Path, sha256: &str) -> bool {
+        self.entries.get(&workspace_key(workspace)).is_some_and(|entry| entry.sha256 == sha256)
     }
 
     /// Records the user's agreement and writes the list.
     ///
     /// # Errors
     /// An I/O error; the list on disk is then unchanged.
-    pub fn record(&mut self, workspace: &Path, bytes: &[u8]) -> Result<()> {
+    pub fn record(&mut self, workspace: &Path, sha256: &str) -> Result<()> {
         let entry = Entry {
             workspace: workspace.display().to_string(),
-            sha256: sha256(bytes),
+            sha256: sha256.to_owned(),
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         };
         self.entries.insert(workspace_key(workspace), entry);

@@ -3,7 +3,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use jail::config::{self, Flags, Loaded, Request};
+use clap::Parser;
+use jail::cli::{init::InitArgs, trust::TrustArgs};
+use jail::config::trust::TrustStore;
+use jail::config::{self, Flags, GrantState, Loaded, Places};
 use jail::policy::{ScanMode, WorkspaceMode};
 use tempfile::TempDir;
 
@@ -42,6 +45,10 @@ impl World {
         self.home().join(".config/jail")
     }
 
+    pub fn own_state(&self) -> PathBuf {
+        self.home().join(".local/state/jail")
+    }
+
     pub fn user_file(&self) -> PathBuf {
         self.own_config().join("policy.toml")
     }
@@ -76,21 +83,34 @@ impl World {
     }
 
     pub fn load(&self) -> jail::error::Result<Loaded> {
-        config::load(&Request {
-            home: &self.home(),
-            system_file: &self.system_file(),
-            config_home: &self.home().join(".config"),
-            state_home: &self.home().join(".local/state"),
-            workspace: &self.workspace(),
-            command: OsStr::new(&self.command),
-            flags: &self.flags,
-        })
+        config::load(&self.places().request(&self.workspace(), OsStr::new(&self.command), &self.flags))
+    }
+
+    pub fn places(&self) -> Places {
+        Places {
+            home: self.home(),
+            system_file: self.system_file(),
+            config_home: self.home().join(".config"),
+            state_home: self.home().join(".local/state"),
+        }
     }
 
     #[track_caller]
     pub fn loaded(&self) -> Loaded {
         self.load().unwrap_or_else(|error| panic!("{error}\nhint: {:?}", error.hint_text()))
     }
+}
+
+#[derive(Parser)]
+struct Trust {
+    #[command(flatten)]
+    args: TrustArgs,
+}
+
+#[derive(Parser)]
+struct Init {
+    #[command(flatten)]
+    args: InitArgs,
 }
 
 #[test]
@@ -144,4 +164,321 @@ fn what_the_administrator_forbids_stays_forbidden() {
     assert!(policy.environment.passes("MY_OTHER"));
     assert!(policy.environment.passes("LC_ALL"));
     assert_eq!(policy.egress.deny.len(), 1);
+}
+
+#[track_caller]
+fn refused(world: &World) -> String {
+    world.load().map(|_| ()).expect_err("accepted").to_string().replace(&world.root().display().to_string(), "ROOT")
+}
+
+#[test]
+fn a_project_file_that_is_not_a_plain_file_is_refused() {
+    let world = World::new();
+    let file = world.project_file();
+    let elsewhere = world.root().join("elsewhere.toml");
+    world.write(&elsewhere, "");
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    assert_eq!(refused(&world), "ROOT/home/src/project/.jail.toml: is a symbolic link");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(world.root().join("missing"), &file).unwrap();
+    assert_eq!(refused(&world), "ROOT/home/src/project/.jail.toml: is a symbolic link");
+    std::fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    assert_eq!(refused(&world), "ROOT/home/src/project/.jail.toml: is not a regular file");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(refused(&world), "ROOT/home/src/project/.jail.toml: is not a regular file");
+    std::fs::remove_dir(&file).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(&file).unwrap();
+    assert!(refused(&world).starts_with("ROOT/home/src/project/.jail.toml: cannot be opened: "));
+}
+
+#[test]
+fn a_file_that_is_not_short_utf8_is_refused() {
+    let world = World::new();
+    let file = world.project_file();
+    for (bytes, message) in [
+        (b"\xef\xbb\xbf[limits]\n".to_vec(), ".jail.toml:1:1: the file starts with a byte order mark"),
+        (b"# ok\n\n# \xff\n".to_vec(), ".jail.toml:3: not UTF-8"),
+        (vec![b'#'; (1 << 20) + 1], ".jail.toml: is larger than 1 MiB"),
+    ] {
+        world.write(&file, bytes);
+        assert_eq!(refused(&world), format!("ROOT/home/src/project/{message}"));
+    }
+    world.write(&file, vec![b'#'; 1 << 20]);
+    world.loaded();
+}
+
+#[test]
+fn a_sparse_file_without_end_is_not_read_to_its_end() {
+    let world = World::new();
+    let file = std::fs::File::create(world.project_file()).unwrap();
+    file.set_len(100 << 30).unwrap();
+    assert_eq!(refused(&world), "ROOT/home/src/project/.jail.toml: is larger than 1 MiB");
+}
+
+#[test]
+fn a_policy_that_everyone_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new().user("");
+    std::fs::set_permissions(world.user_file(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(refused(&world), "ROOT/home/.config/jail/policy.toml: everyone may write this file");
+}
+
+#[test]
+fn profiles_build_on_each_other_but_not_in_circles() {
+    let profile = |world: &World, name: &str, text: &str| {
+        world.write(&world.own_config().join(format!("profiles/{name}.toml")), text);
+    };
+    let world = World::new().user("extends = [\"mine\"]\n");
+    profile(&world, "mine", "extends = [\"base\"]\n[limits]\nprocesses = 7\n");
+    profile(&world, "base", "[limits]\nprocesses = 5\nopen_files = 50\n");
+    let loaded = world.loaded();
+    assert_eq!(loaded.policy.profiles[loaded.policy.profiles.len() - 2..], ["base", "mine"]);
+    assert_eq!(loaded.policy.limits.processes.unwrap().value, 7);
+    assert_eq!(loaded.policy.limits.open_files.unwrap().value, 50);
+    assert_eq!(loaded.files.len(), 3);
+
+    profile(&world, "base", "extends = [\"other\"]\n");
+    profile(&world, "other", "# 1\nextends = [\n  \"base\",\n]\n");
+    assert_eq!(
+        refused(&world),
+        "ROOT/home/.config/jail/profiles/other.toml:3:3: profile \"base\" builds on itself: base → other → base"
+    );
+    profile(&world, "base", "extends = [\"bsae\"]\n");
+    assert_eq!(refused(&world), "ROOT/home/.config/jail/profiles/base.toml:1:12: unknown profile \"bsae\"");
+    profile(&world, "base", "");
+    profile(&world, "rust", "");
+    assert_eq!(refused(&world), "ROOT/home/.config/jail/profiles/rust.toml: \"rust\" is the name of a built-in profile");
+}
+
+#[test]
+fn flags_are_checked_like_files() {
+    let mut world = World::new();
+    world.flags.profiles = vec!["cii".into()];
+    assert_eq!(refused(&world), "unknown profile \"cii\"");
+    world.flags = Flags { write: vec!["/".into()], ..Flags::default() };
+    assert_eq!(refused(&world), "--write: path \"/\" is the whole file system");
+    world.flags = Flags { read: vec![world.home()], ..Flags::default() };
+    assert_eq!(refused(&world), "--read: path \"ROOT/home\" is the whole home directory");
+    world.flags = Flags { allow: vec!["*.com".into()], ..Flags::default() };
+    assert!(refused(&world).starts_with("--allow: host pattern \"*.com\" covers the public suffix"));
+    world.flags = Flags { allow: vec!["a.example.com:0".into()], ..Flags::default() };
+    assert_eq!(refused(&world), "--allow \"a.example.com:0\": HOST or HOST:PORT is expected");
+    world.flags = Flags { environment: Some("staging".into()), ..Flags::default() };
+    assert_eq!(refused(&world), "--environment: credentials are not available in this version");
+    world.flags = Flags { policy_file: Some(world.root().join("none.toml")), ..Flags::default() };
+    assert_eq!(refused(&world), "ROOT/none.toml: no such policy file");
+    world.flags = Flags { allow: vec!["a.example.com:8443".into(), "[2001:db8::1]".into()], read_only: true, ..Flags::default() };
+    let policy = world.loaded().policy;
+    assert!(policy.egress.allow[0].value.ports.contains(8443) && !policy.egress.allow[0].value.ports.contains(443));
+    assert_eq!(policy.workspace.mode.value, WorkspaceMode::ReadOnly);
+}
+
+#[test]
+fn a_policy_flag_takes_the_place_of_the_user_s_files_only() {
+    let mut world = World::new()
+        .system("[limits]\nprocesses = 100\n")
+        .user("[limits]\nopen_files = 77\n")
+        .project("[filesystem]\nhide = [\"from-project\"]\n");
+    world.write(&world.workspace_file(), "[filesystem]\nhide = [\"from-workspace\"]\n");
+    let file = world.root().join("other.toml");
+    world.write(&file, "[limits]\nprocesses = 200\nopen_files = 55\n");
+    world.flags.policy_file = Some(file);
+    let policy = world.loaded().policy;
+    assert_eq!(policy.limits.processes.unwrap().value, 100);
+    assert_eq!(policy.limits.open_files.unwrap().value, 55);
+    assert_eq!(policy.filesystem.hide.iter().map(|glob| glob.value.as_str()).collect::<Vec<_>>(), ["**/from-project"]);
+}
+
+#[test]
+fn a_path_is_judged_by_where_it_leads() {
+    let world = World::new().user("[filesystem]\nwrite = [\"~/link\"]\n");
+    let link = world.home().join("link");
+    for (target, why) in [
+        (world.home(), "path \"ROOT/home/link\" leads to \"ROOT/home\": path \"ROOT/home\" is the whole home directory"),
+        ("/etc".into(), "path \"ROOT/home/link\" leads to \"/etc\": path \"/etc\" is too broad"),
+        (world.own_config(), "path \"ROOT/home/link\" leads to \"ROOT/home/.config/jail\": path \"ROOT/home/.config/jail\" gives access to ROOT/home/.config/jail, where jail keeps policies and records"),
+        (world.workspace(), "path \"ROOT/home/link\" leads to \"ROOT/home/src/project\": it overlaps the workspace \"ROOT/home/src/project\""),
+    ] {
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(refused(&world), format!("ROOT/home/.config/jail/policy.toml:2: {why}"));
+        std::fs::remove_file(&link).unwrap();
+    }
+    world.loaded();
+}
+
+#[test]
+fn a_path_does_not_reach_around_the_workspace_s_masks() {
+    for path in ["~/src", "~/src/project", "~/src/project/.git"] {
+        let world = World::new().user(&format!("[filesystem]\nread = [\"{path}\"]\n"));
+        assert!(refused(&world).contains("overlaps the workspace"), "{path}");
+    }
+    World::new().user("[filesystem]\nread = [\"~/src/project2\"]\n").loaded();
+}
+
+#[test]
+fn the_agent_s_profile_is_chosen_by_name_but_never_for_a_program_of_the_project() {
+    let profiles = |command: &str, world: &mut World| {
+        world.command = command.to_owned();
+        world.loaded().policy.profiles
+    };
+    let mut world = World::new();
+    let own = world.root().join("bin/claude");
+    world.write(&own, "");
+    world.write(&world.workspace().join("claude"), "");
+    std::os::unix::fs::symlink(world.workspace().join("claude"), world.root().join("bin/codex")).unwrap();
+    let chosen = |profiles: Vec<String>| profiles.iter().any(|name| name == "claude" || name == "codex");
+    assert!(chosen(profiles("claude", &mut world)));
+    assert!(chosen(profiles(&own.display().to_string(), &mut world)));
+    for inside in ["./claude", "sub/claude", "claude/", "x", &world.workspace().join("claude").display().to_string(), &world.root().join("bin/codex").display().to_string()] {
+        assert!(!chosen(profiles(inside, &mut world)), "{inside}");
+    }
+}
+
+const GREEDY: &str = "extends = [\"ci\"]\n[filesystem]\nread = [\"~/r\"]\nwrite = [\"~/w\"]\nreveal = [\"x.pem\"]\nunprotect = [\".git\"]\n\
+    hide = [\"h\"]\n[secrets]\nscan = \"off\"\n[environment]\npass = [\"EXTRA\", \"TERM\"]\nset = { A = \"b\" }\n[limits]\nprocesses = 100000\n\
+    [[allow]]\nhost = \"a.example.com\"\n[[allow]]\nhost = \"b.example.com\"\nresolve = [\"127.0.0.1\"]\n";
+
+#[test]
+fn what_a_project_grants_waits_for_agreement_or_is_never_given() {
+    let world = World::new().project(GREEDY);
+    let loaded = world.loaded();
+    let list = |state| {
+        loaded.pending.iter().filter(|grant| grant.state == state).map(|grant| format!("{}={}", grant.key, grant.value)).collect::<Vec<_>>().join(" ")
+    };
+    let write = world.home().join("w").display().to_string();
+    let read = world.home().join("r").display().to_string();
+    assert_eq!(
+        list(GrantState::Pending),
+        format!("extends=ci filesystem.read={read} filesystem.write={write} environment.pass=EXTRA environment.set=A=b limits.processes=100000 allow=a.example.com")
+    );
+    assert_eq!(list(GrantState::Never), "filesystem.reveal=**/x.pem filesystem.unprotect=.git allow=b.example.com secrets.scan=off");
+    let bare = World::new().loaded().policy;
+    assert_eq!(loaded.policy.profiles, bare.profiles);
+    assert_eq!(loaded.policy.limits, bare.limits);
+    assert_eq!(loaded.policy.egress, bare.egress);
+    assert_eq!(loaded.policy.environment, bare.environment);
+    assert_eq!(loaded.policy.secrets, bare.secrets);
+    assert_eq!(loaded.policy.filesystem.hide.len(), 1);
+}
+
+#[test]
+fn agreement_gives_what_was_shown_until_the_file_changes() {
+    let world = World::new().project(GREEDY);
+    let places = world.places();
+    let workspace = world.workspace();
+    let trust = |options: &[&str], input: Option<&str>| {
+        let args = Trust::parse_from(["trust"].iter().chain(options).map(|s| s.to_string()).chain([workspace.display().to_string()])).args;
+        let mut out = Vec::new();
+        let mut input = input.map(str::as_bytes);
+        let result = jail::cli::trust::run(&args, &places, input.as_mut().map(|input| input as &mut dyn std::io::BufRead), &mut out);
+        (result.map_err(|error| error.to_string()), String::from_utf8(out).unwrap())
+    };
+    assert!(trust(&[], None).0.unwrap_err().contains("there is no terminal to ask on"));
+    assert!(trust(&[], Some("n\n")).0.unwrap_err().contains("not trusted"));
+    assert!(trust(&[], Some("")).0.unwrap_err().contains("not trusted"));
+    assert!(!world.loaded().project.unwrap().trusted);
+
+    let (result, out) = trust(&[], Some("y\n"));
+    result.unwrap();
+    assert!(out.contains("filesystem.write") && out.contains("asks for what no project is given") && out.contains("[y/N]"), "{out}");
+    let loaded = world.loaded();
+    assert!(loaded.project.unwrap().trusted);
+    assert!(loaded.pending.iter().all(|grant| grant.state == GrantState::Never) && loaded.pending.len() == 4);
+    let policy = loaded.policy;
+    assert!(policy.profiles.contains(&"ci".to_owned()));
+    assert_eq!(policy.filesystem.write.len(), 1);
+    assert_eq!(policy.limits.processes.unwrap().value, 100_000);
+    assert!(policy.environment.passes("EXTRA"));
+    assert_eq!(policy.egress.allow.len(), 1);
+    assert!(policy.filesystem.reveal.is_empty() && policy.filesystem.unprotect.is_empty());
+    assert_eq!(policy.secrets.scan.value, ScanMode::Names);
+
+    world.write(&world.project_file(), format!("{GREEDY}# changed\n"));
+    assert!(!world.loaded().project.unwrap().trusted);
+    world.write(&world.project_file(), GREEDY);
+    assert!(world.loaded().project.unwrap().trusted);
+    assert!(trust(&["--revoke"], None).1.contains("no longer trusted"));
+    assert!(!world.loaded().project.unwrap().trusted);
+    trust(&["--yes"], None).0.unwrap();
+    assert!(world.loaded().project.unwrap().trusted);
+
+    world.write(&world.own_state().join("trust.json"), "{");
+    assert!(refused(&world).starts_with("ROOT/home/.local/state/jail/trust.json: "));
+}
+
+#[test]
+fn agreement_in_one_workspace_does_not_count_in_another() {
+    let world = World::new().project(GREEDY);
+    let other = World::new().project(GREEDY);
+    let hash = world.loaded().project.unwrap().sha256;
+    TrustStore::load(&world.own_state()).unwrap().record(&other.workspace(), &hash).unwrap();
+    assert!(!world.loaded().project.unwrap().trusted);
+}
+
+#[test]
+fn a_workspace_is_a_project_and_nothing_broader() {
+    let world = World::new();
+    let home = world.home();
+    let check = |path: &Path| config::check_workspace(path, &home).map_err(|error| (error.to_string(), error.hint_text().map(str::to_owned)));
+    check(&world.workspace()).unwrap();
+    let link = home.join("link-to-root");
+    std::os::unix::fs::symlink("/", &link).unwrap();
+    let to_home = world.workspace().join("up");
+    std::os::unix::fs::symlink(&home, &to_home).unwrap();
+    let parent = home.parent().unwrap().to_path_buf();
+    let existing = ["/", "/tmp", "/var", "/usr", "/etc", "/home", "/root", "/opt", "/proc", "/sys", "/dev", "/run", "/proc/self", "/sys/kernel", "/dev/shm", "/var/tmp"];
+    for path in existing.iter().map(PathBuf::from).chain([home.clone(), parent, link, to_home, home.join("missing"), world.workspace().join(".jail.toml")]) {
+        let (message, hint) = check(&path).expect_err(&format!("{} accepted", path.display()));
+        assert!(message.starts_with(&format!("workspace {}: ", path.display())), "{message}");
+        assert_eq!(hint.as_deref(), Some("start in the project's own directory"));
+    }
+}
+
+#[test]
+fn jail_s_own_directories_are_no_workspace() {
+    let world = World::new();
+    for path in [world.own_config(), world.own_config().join("profiles"), world.home().join(".config"), world.own_state()] {
+        std::fs::create_dir_all(&path).unwrap();
+        let flags = Flags::default();
+        let error = config::load(&world.places().request(&path, OsStr::new("true"), &flags)).unwrap_err();
+        assert!(error.to_string().contains("where jail keeps policies and records"), "{error}");
+    }
+}
+
+#[test]
+fn init_writes_outside_the_workspace_and_never_over_a_policy() {
+    let world = World::new();
+    world.write(&world.workspace().join("Cargo.toml"), "").write(&world.workspace().join("package.json"), "");
+    let init = |options: &[&str]| {
+        let args = Init::parse_from(["init"].iter().chain(options).map(|s| s.to_string()).chain([world.workspace().display().to_string()])).args;
+        let mut out = Vec::new();
+        let result = jail::cli::init::run(&args, &world.places(), &mut out);
+        (result.map_err(|error| error.to_string()), String::from_utf8(out).unwrap())
+    };
+    let (_, printed) = init(&["--print"]);
+    assert!(printed.contains("extends = [\"rust\", \"node\"]") && printed.contains("host = \".crates.io\""), "{printed}");
+    assert!(!world.workspace_file().exists());
+    init(&[]).0.unwrap();
+    assert_eq!(std::fs::read_to_string(world.workspace_file()).unwrap(), printed);
+    assert_eq!(world.loaded().policy.egress.allow.len(), 2);
+    world.write(&world.workspace_file(), "# mine\n");
+    assert!(init(&[]).0.unwrap_err().ends_with("exists already"));
+    assert_eq!(std::fs::read_to_string(world.workspace_file()).unwrap(), "# mine\n");
+    init(&["--force"]).0.unwrap();
+    assert_eq!(std::fs::read_to_string(world.workspace_file()).unwrap(), printed);
+    assert_eq!(std::fs::read_dir(world.workspace()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_workspace_s_name_cannot_write_into_the_policy_init_makes() {
+    let world = World::new();
+    let odd = world.home().join("src/a\n[[allow]]\nhost=\"evil.example.com\"");
+    std::fs::create_dir_all(&odd).unwrap();
+    let args = Init::parse_from(["init".into(), odd.into_os_string()]).args;
+    jail::cli::init::run(&args, &world.places(), &mut Vec::new()).unwrap();
+    let file = std::fs::read_dir(world.own_config().join("workspaces")).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.contains("\n[[allow]]"), "{text}");
 }

@@ -4,6 +4,8 @@ mod config;
 mod guard;
 mod landlock;
 mod names;
+mod policy;
+mod profiles;
 mod seccomp;
 mod syscalls_reference;
 mod terminal;

@@ -1,0 +1,94 @@
+//! `jail init`: a policy for a workspace, outside of it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::profile::output;
+use super::trust::workspace;
+use crate::config::text::printable;
+use crate::config::trust::write_private;
+use crate::config::{Places, workspace_file};
+use crate::error::{Error, Result};
+
+/// Writes your policy for a workspace, with the tool chains found in it.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The workspace; the current directory unless given.
+    path: Option<PathBuf>,
+    /// Replace a policy that is there already.
+    #[arg(long)]
+    force: bool,
+    /// Print the policy instead of writing it.
+    #[arg(long)]
+    print: bool,
+}
+
+/// A tool chain: its profile, the files that tell of it, the registries it loads from.
+struct Tools {
+    profile: &'static str,
+    markers: &'static [&'static str],
+    registries: &'static [&'static str],
+}
+
+const TOOLS: &[Tools] = &[
+    Tools { profile: "rust", markers: &["Cargo.toml"], registries: &[".crates.io"] },
+    Tools { profile: "node", markers: &["package.json", "deno.json"], registries: &[".npmjs.org"] },
+    Tools {
+        profile: "python",
+        markers: &["pyproject.toml", "requirements.txt", "setup.py", "Pipfile", "environment.yml"],
+        registries: &[".pypi.org", ".pythonhosted.org"],
+    },
+    Tools { profile: "go", markers: &["go.mod", "go.work"], registries: &[".golang.org"] },
+    Tools {
+        profile: "java",
+        markers: &["pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle.kts", "build.sbt"],
+        registries: &[".maven.org", ".gradle.org"],
+    },
+    Tools { profile: "c", markers: &["CMakeLists.txt", "meson.build", "configure.ac", "Makefile"], registries: &[] },
+];
+
+/// Runs `jail init`.
+///
+/// # Errors
+/// A policy is there already, or an I/O error.
+pub fn run(args: &InitArgs, places: &Places, out: &mut dyn Write) -> Result<()> {
+    let workspace = workspace(args.path.as_deref(), places)?;
+    let text = policy(&workspace);
+    if args.print {
+        return write!(out, "{text}").map_err(output);
+    }
+    let file = workspace_file(&places.own_config(), &workspace);
+    if !args.force && file.symlink_metadata().is_ok() {
+        return Err(Error::setup(format!("{}: exists already", file.display()))
+            .hint("edit it, or replace it with `jail init --force`"));
+    }
+    write_private(&file, text.as_bytes())?;
+    writeln!(out, "{}", file.display()).map_err(output)
+}
+
+/// The text of a policy that fits what lies in the workspace. Only names are looked at, no contents.
+fn policy(workspace: &Path) -> String {
+    let marker = |tools: &Tools| {
+        tools.markers.iter().copied().find(|name| workspace.join(name).symlink_metadata().is_ok_and(|file| file.is_file()))
+    };
+    let found: Vec<(&Tools, &str)> = TOOLS.iter().filter_map(|tools| Some((tools, marker(tools)?))).collect();
+    let names: Vec<String> = found.iter().map(|(tools, _)| format!("{:?}", tools.profile)).collect();
+    let mut text = format!(
+        "# Your policy for {}\n\
+         # It lies outside the workspace: nothing in the jail can change it. Every key: docs/policy.md.\n\n\
+         extends = [{}]\n\n\
+         [workspace]\nmode = \"direct\" # \"read-only\" for a look around\n\n\
+         # [filesystem]\n# hide = [\"*.tfstate\"]     # beyond the names that are hidden anyway\n\
+         # read = [\"~/data\"]        # beyond the tool chains\n",
+        printable(&workspace.display().to_string()),
+        names.join(", "),
+    );
+    for (tools, marker) in found {
+        for host in tools.registries {
+            text.push_str(&format!("\n[[allow]] # {marker}: packages, to be downloaded only\nhost = {host:?}\n"));
+        }
+    }
+    text
+}

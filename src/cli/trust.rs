@@ -1,0 +1,92 @@
+//! `jail trust`: agree to what a project's policy asks for.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::profile::output;
+use crate::config::text::printable;
+use crate::config::trust::TrustStore;
+use crate::config::{self, Flags, GrantState, Loaded, PROJECT_FILE, Places, check_workspace};
+use crate::error::{Error, Result};
+
+/// Shows what a project's `.jail.toml` asks for and records your agreement.
+#[derive(Debug, Args)]
+pub struct TrustArgs {
+    /// The workspace; the current directory unless given.
+    path: Option<PathBuf>,
+    /// Agree without being asked.
+    #[arg(long)]
+    yes: bool,
+    /// Take the agreement back.
+    #[arg(long, conflicts_with = "yes")]
+    revoke: bool,
+}
+
+/// Runs `jail trust`. `input` is the terminal, if there is one to ask.
+///
+/// # Errors
+/// An invalid policy, nothing to ask and no `--yes`, or an I/O error.
+pub fn run(args: &TrustArgs, places: &Places, input: Option<&mut dyn BufRead>, out: &mut dyn Write) -> Result<()> {
+    let workspace = workspace(args.path.as_deref(), places)?;
+    let mut store = TrustStore::load(&places.own_state())?;
+    if args.revoke {
+        let had = store.revoke(&workspace)?;
+        let said = if had { "no longer trusted" } else { "was not trusted" };
+        return writeln!(out, "{}: {said}", printable(&workspace.display().to_string())).map_err(output);
+    }
+    let flags = Flags::default();
+    let loaded = config::load(&places.request(&workspace, OsStr::new(""), &flags))?;
+    let Some(project) = &loaded.project else {
+        return Err(Error::setup(format!("{}: no {PROJECT_FILE}", workspace.display())));
+    };
+    let file = printable(&project.path.display().to_string());
+    let pending = show(&loaded, &file, out)?;
+    if project.trusted {
+        return writeln!(out, "{file} is trusted already").map_err(output);
+    }
+    if pending == 0 {
+        return writeln!(out, "{file} asks for nothing that needs your agreement").map_err(output);
+    }
+    if !args.yes && !ask(input, out)? {
+        return Err(Error::setup(format!("{file}: not trusted")));
+    }
+    // The hash is of the bytes that were shown: a file that was changed meanwhile is not trusted.
+    store.record(&workspace, &project.sha256)?;
+    writeln!(out, "{file} is trusted until it changes").map_err(output)
+}
+
+/// The workspace a command is about.
+pub(super) fn workspace(path: Option<&Path>, places: &Places) -> Result<PathBuf> {
+    let path = path.unwrap_or(Path::new("."));
+    let workspace = path.canonicalize().map_err(|error| Error::setup(format!("{}: {error}", path.display())))?;
+    check_workspace(&workspace, &places.home)?;
+    Ok(workspace)
+}
+
+fn show(loaded: &Loaded, file: &str, out: &mut dyn Write) -> Result<usize> {
+    let sections = [(GrantState::Pending, "asks for"), (GrantState::Never, "asks for what no project is given")];
+    for (state, title) in sections {
+        let grants: Vec<_> = loaded.pending.iter().filter(|grant| grant.state == state).collect();
+        if !grants.is_empty() {
+            writeln!(out, "{file} {title}:").map_err(output)?;
+        }
+        for grant in grants {
+            let value = printable(&grant.value);
+            writeln!(out, "  {:20} {value}  (line {})", grant.key, grant.source.line).map_err(output)?;
+        }
+    }
+    Ok(loaded.pending.iter().filter(|grant| grant.state == GrantState::Pending).count())
+}
+
+fn ask(input: Option<&mut dyn BufRead>, out: &mut dyn Write) -> Result<bool> {
+    let Some(input) = input else {
+        return Err(Error::setup("there is no terminal to ask on").hint("look at the list, then run `jail trust --yes`"));
+    };
+    write!(out, "Give it that until the file changes? [y/N] ").and_then(|()| out.flush()).map_err(output)?;
+    let mut answer = String::new();
+    input.read_line(&mut answer).map_err(|error| Error::setup(format!("standard input: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
