@@ -109,7 +109,7 @@ impl Merger {
         held.back("environment.pass", &mut layer.pass, passed, String::clone);
         layer.set.retain(|(name, value)| {
             let same = policy.environment.set.get(name).is_some_and(|current| current.value == value.value);
-            same || held.keep("environment.set", format!("{name}={}", value.value), &value.source)
+            !same && held.keep("environment.set", format!("{name}={}", value.value), &value.source)
         });
         held.raise("limits.memory", &mut layer.limits.memory, &policy.limits.memory, u64::to_string);
         held.raise("limits.processes", &mut layer.limits.processes, &policy.limits.processes, u64::to_string);

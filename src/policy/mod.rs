@@ -55,7 +55,8 @@ pub enum WorkspaceMode {
 /// Paths beyond the workspace, and the names hidden and protected inside it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct FilesystemPolicy {
-    /// Absolute paths (`~` already expanded) readable inside; those that do not exist are skipped.
+    /// Absolute paths (`~` already expanded) readable inside; those that do not exist are skipped. One that lies below a
+    /// `write` path is read-only all the same: the longer path decides, so mounts go from short to long.
     pub read: Vec<Sourced<PathBuf>>,
     /// Absolute paths writable inside: agent state. Those that do not exist are skipped unless a flag named them.
     pub write: Vec<Sourced<PathBuf>>,

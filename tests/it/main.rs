@@ -9,4 +9,5 @@ mod profiles;
 mod seccomp;
 mod syscalls_reference;
 mod terminal;
+mod tighten;
 mod tree;
