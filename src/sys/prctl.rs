@@ -12,9 +12,8 @@ use nix::libc;
 /// `EPERM` without CAP_SETPCAP.
 pub fn drop_bounding_set() -> Result<(), Errno> {
     for capability in 0..64 {
-        match prctl(libc::PR_CAPBSET_READ, capability) {
-            Ok(0) => {}
-            Ok(_) => prctl(libc::PR_CAPBSET_DROP, capability).map(drop)?,
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            Ok(_) => {}
             // The number after the last capability.
             Err(Errno::EINVAL) => break,
             Err(errno) => return Err(errno),

@@ -51,7 +51,7 @@ pub fn administration(_: &[String]) {
     let mut tries: Vec<(&str, i64, Vec<usize>)> = vec![
         ("bpf", libc::SYS_bpf, vec![0, buffer, 72]),
         ("perf_event_open", libc::SYS_perf_event_open, vec![attributes.as_ptr() as usize, 0, none, none, 0]),
-        ("userfaultfd", libc::SYS_userfaultfd, vec![0]),
+        ("userfaultfd", libc::SYS_userfaultfd, vec![1]), // UFFD_USER_MODE_ONLY needs no privilege
         ("kexec_load", libc::SYS_kexec_load, vec![0, 0, 0, 0xFFFF]),
         ("kexec_file_load", libc::SYS_kexec_file_load, vec![none, none, 0, 0, 0xFFFF]),
         ("init_module", libc::SYS_init_module, vec![0, 0, buffer]),

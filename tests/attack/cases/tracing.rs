@@ -96,9 +96,6 @@ pub fn scheduling(pids: &[String]) {
             line("sched_setparam").outcome(call(libc::SYS_sched_setparam, &[pid, &raw const parameter as usize]));
         }
     }
-    // Of nobody: a uid that does not exist.
-    Line::new("SC-018", "setpriority of a user").outcome(call(libc::SYS_setpriority, &[2, 0x7FFF_0001, 0]));
-    Line::new("SC-018", "ioprio_set of a user").outcome(call(libc::SYS_ioprio_set, &[3, 0x7FFF_0001, 0]));
     Line::new("SC-018", "setpriority own").outcome(call(libc::SYS_setpriority, &[0, 0, 0]));
 }
 

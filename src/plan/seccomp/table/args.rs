@@ -151,27 +151,8 @@ pub(super) const SECCOMP: Rule = allow_except(&[refuse(
     "a listener could answer calls in place of the kernel; as if the one listener of a process were taken",
 )]);
 
-/// The jail's init. It has the workload's uid, which is all that the calls below ask for.
-const INIT: &[u32] = &[1];
-const SLOWED: &str = "the jail's init, which would be slowed down while a secret waits to be hidden again";
-
-/// The scheduling calls whose first argument is a process or thread.
-pub(super) const SCHED_SET: Rule = allow_except(&[refuse(&[is(0, INIT)], Refusal::Perm, SLOWED)]);
-
-const PRIO_USER: u32 = 2;
-
-pub(super) const SETPRIORITY: Rule = allow_except(&[
-    refuse(&[is(0, &[PRIO_USER])], Refusal::Perm, "every process of the user: the jail's init among them"),
-    refuse(&[is(1, INIT)], Refusal::Perm, SLOWED),
-]);
-
-const IOPRIO_WHO_USER: u32 = 3;
-
-pub(super) const IOPRIO_SET: Rule = allow_except(&[
-    refuse(&[is(0, &[IOPRIO_WHO_USER])], Refusal::Perm, "every process of the user: the jail's init among them"),
-    refuse(&[is(1, INIT)], Refusal::Perm, SLOWED),
-]);
-
+// The kernel asks for the same uid and no more, which the jail's init has. (Its scheduling is safe: there the kernel asks
+// for init's capabilities too.)
 pub(super) const PRLIMIT64: Rule = Rule::Args {
     cases: &[
         allow(&[is(0, &[0])], "the caller's own limits, which only go down"),
