@@ -1,5 +1,6 @@
 //! Entries to the kernel that a filter for one architecture does not see, and numbers it does not know.
 
+#[cfg(target_arch = "x86_64")]
 use nix::libc;
 
 use super::raw::{Line, call, in_child};
