@@ -48,6 +48,7 @@ pub fn administration(_: &[String]) {
     let (nowhere, root, tmpfs) = (nowhere.as_ptr() as usize, root.as_ptr() as usize, tmpfs.as_ptr() as usize);
     let cwd = libc::AT_FDCWD as usize;
     let none = usize::MAX;
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut tries: Vec<(&str, i64, Vec<usize>)> = vec![
         ("bpf", libc::SYS_bpf, vec![0, buffer, 72]),
         ("perf_event_open", libc::SYS_perf_event_open, vec![attributes.as_ptr() as usize, 0, none, none, 0]),
