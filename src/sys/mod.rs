@@ -3,3 +3,4 @@
 pub mod close_range;
 pub mod dirent;
 pub mod prctl;
+pub mod tty;

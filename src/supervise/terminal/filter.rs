@@ -29,6 +29,12 @@ pub enum Charset {
 }
 
 impl Charset {
+    /// The character set of this process's locale.
+    pub fn of_environment() -> Self {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self::of_locale(&["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default())
+    }
+
     /// The character set of a locale name (the first non-empty of `LC_ALL`, `LC_CTYPE`, `LANG`).
     ///
     /// Without a locale, and with `C`, it is UTF-8: containers rarely set one, and their terminals are.
@@ -123,16 +129,14 @@ impl Filter {
         }
     }
 
-    /// Ends the stream: an unfinished sequence is forgotten, and the terminal's modes are put back.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    /// Ends the stream: an unfinished sequence is forgotten. The terminal's modes stay; see [`Modes::closing`].
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
         if self.partial_len > 0 {
             self.partial_len = 0;
             self.replace(out);
         }
         self.state = State::Ground;
         self.pending = Vec::new();
-        out.extend_from_slice(&self.modes.closing());
-        self.modes.reset();
     }
 
     /// Takes text up to the next escape; returns what is left.
@@ -298,7 +302,8 @@ impl Filter {
             b'P' | b'X' | b'^' | b'_' | b'k' if self.pending.is_empty() => return self.begin(State::Ignored),
             _ => {}
         }
-        let pass = ESC.iter().any(|row| row.pass && same(row.intermediates, &self.pending) && row.finals.contains(&byte));
+        let pass =
+            ESC.iter().any(|row| row.pass && same(row.intermediates, &self.pending) && row.finals.contains(&byte));
         if pass {
             out.push(0x1b);
             out.extend_from_slice(&self.pending);
@@ -411,7 +416,9 @@ impl Filter {
             (OscRule::Link, Some(data)) if link(data) => self.modes.link(!data.ends_with(b";")),
             (OscRule::Palette, Some(data)) => {
                 let fields: Vec<&[u8]> = data.split(|b| *b == b';').collect();
-                if !fields.len().is_multiple_of(2) || !fields.chunks(2).all(|pair| number(pair[0]).is_some() && colour(pair[1])) {
+                if !fields.len().is_multiple_of(2)
+                    || !fields.chunks(2).all(|pair| number(pair[0]).is_some() && colour(pair[1]))
+                {
                     return false;
                 }
                 for pair in fields.chunks(2) {

@@ -4,5 +4,10 @@
 //! their way to a terminal pass through [`filter`]; [`outer`] puts the terminal into raw mode and back.
 
 pub mod filter;
+mod io;
 pub mod modes;
+pub mod outer;
+mod pump;
+pub mod relay;
+pub mod stdio;
 pub mod table;

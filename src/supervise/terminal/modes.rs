@@ -74,7 +74,10 @@ impl Modes {
 
     /// Whether a private mode differs from its default.
     fn differs(&self, number: u16) -> bool {
-        PRIVATE_MODES.iter().position(|mode| mode.number == number).is_some_and(|index| self.changed & (1 << index) != 0)
+        PRIVATE_MODES
+            .iter()
+            .position(|mode| mode.number == number)
+            .is_some_and(|index| self.changed & (1 << index) != 0)
     }
 
     fn screen(&self) -> usize {
@@ -90,7 +93,9 @@ impl Modes {
             (0, b"", b's') => self.margins |= !params.is_empty(),
             (0, b" ", b'q') => self.cursor_style = first() != 0,
             (0, b"!", b'p') => self.soft_reset(),
-            (b'>', b"", b'm') => self.other_keys = !matches!(params.split(|b| *b == b';').nth(1), None | Some(b"" | b"0")),
+            (b'>', b"", b'm') => {
+                self.other_keys = !matches!(params.split(|b| *b == b';').nth(1), None | Some(b"" | b"0"))
+            }
             (b'>', b"", b'n') => self.other_keys = true,
             (b'>', b"", b'u') => {
                 let depth = &mut self.keyboard[self.screen()];

@@ -16,7 +16,8 @@ fn ending(input: &[u8]) -> Vec<u8> {
     let mut filter = Filter::new(Charset::Utf8);
     filter.push(input, &mut Vec::new());
     let mut out = Vec::new();
-    filter.finish(&mut out);
+    filter.flush(&mut out);
+    out.extend_from_slice(&filter.modes().closing());
     out
 }
 
@@ -144,7 +145,8 @@ fn a_sequence_without_a_row_is_dropped() {
 
 #[test]
 fn ordinary_text_is_unchanged() {
-    for text in ["", "plain", "tab\tnewline\r\nbell\x07back\x08", "naïve “text” 漢字 😀 é \u{a0}\u{7ff}\u{10ffff}"] {
+    for text in ["", "plain", "tab\tnewline\r\nbell\x07back\x08", "naïve “text” 漢字 😀 é \u{a0}\u{7ff}\u{10ffff}"]
+    {
         passes(text.as_bytes());
         same_however_cut(text.as_bytes());
     }
@@ -244,7 +246,17 @@ fn links_go_to_the_web_only() {
         passes(format!("\x1b]8;;{uri}\x1b\\").as_bytes());
         passes(format!("\x1b]8;id=a-1:x=y;{uri}\x07").as_bytes());
     }
-    for uri in ["file:///etc/passwd", "vscode://x", "javascript:x", "data:x", "ssh://x", "x", "//a", "https://a b", "https://é"] {
+    for uri in [
+        "file:///etc/passwd",
+        "vscode://x",
+        "javascript:x",
+        "data:x",
+        "ssh://x",
+        "x",
+        "//a",
+        "https://a b",
+        "https://é",
+    ] {
         dropped(format!("\x1b]8;;{uri}\x1b\\").as_bytes());
     }
     assert_eq!(show(&ending(b"\x1b]8;;https://a/\x07text")), show(b"\x1b]8;;\x1b\\"));
@@ -254,14 +266,39 @@ fn links_go_to_the_web_only() {
 #[test]
 fn values_that_do_not_fit_are_dropped() {
     for bad in [
-        "\x1b]52\x07", "\x1b]052;c;aGk=\x07", "\x1b]00052;c;aGk=\x07", "\x1b];x\x07", "\x1b]x\x07", "\x1b]2\x07", "\x1b]l;x\x07",
-        "\x1b]9;done\x07", "\x1b]9;4;1;1000\x07", "\x1b]9;4;1;50;x\x07", "\x1b]9;1;50\x07", "\x1b]10;?;?;?\x07", "\x1b]4;1\x07",
-        "\x1b]4;?;?\x07", "\x1b]11;a\u{e9}\x07", "\x1b]104;x\x07", "\x1b]110;1\x07", "\x1b[100000b", "\x1b[1;99999999999999999999H",
-        "\x1b[1;2;3;4;5T", "\x1b[1 2m", "\x1b[1?2h", "\x1b[?h", "\x1b[8;10;10t", "\x1b[1n", "\x1b[?15n", "\x1b[1c",
+        "\x1b]52\x07",
+        "\x1b]052;c;aGk=\x07",
+        "\x1b]00052;c;aGk=\x07",
+        "\x1b];x\x07",
+        "\x1b]x\x07",
+        "\x1b]2\x07",
+        "\x1b]l;x\x07",
+        "\x1b]9;done\x07",
+        "\x1b]9;4;1;1000\x07",
+        "\x1b]9;4;1;50;x\x07",
+        "\x1b]9;1;50\x07",
+        "\x1b]10;?;?;?\x07",
+        "\x1b]4;1\x07",
+        "\x1b]4;?;?\x07",
+        "\x1b]11;a\u{e9}\x07",
+        "\x1b]104;x\x07",
+        "\x1b]110;1\x07",
+        "\x1b[100000b",
+        "\x1b[1;99999999999999999999H",
+        "\x1b[1;2;3;4;5T",
+        "\x1b[1 2m",
+        "\x1b[1?2h",
+        "\x1b[?h",
+        "\x1b[8;10;10t",
+        "\x1b[1n",
+        "\x1b[?15n",
+        "\x1b[1c",
     ] {
         dropped(bad.as_bytes());
     }
-    for good in ["\x1b[9999;9999H", "\x1b[65535b", "\x1b[38:2::1:2:3m", "\x1b]4;1;?;2;?\x07", "\x1b]104\x07", "\x1b]9;4;3\x07"] {
+    for good in
+        ["\x1b[9999;9999H", "\x1b[65535b", "\x1b[38:2::1:2:3m", "\x1b]4;1;?;2;?\x07", "\x1b]104\x07", "\x1b]9;4;3\x07"]
+    {
         passes(good.as_bytes());
     }
     becomes(b"\x1b[?25;2;1049;38h", b"\x1b[?25;1049h");
