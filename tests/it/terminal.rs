@@ -2,6 +2,7 @@
 
 #![expect(clippy::await_holding_lock, reason = "every test has a runtime and a thread of its own")]
 
+mod docs;
 mod filter;
 mod jobs;
 mod outer;

@@ -36,6 +36,11 @@ impl Modes {
         self.queries
     }
 
+    /// Whether the terminal types reports by itself: of the mouse, the focus, its theme or size.
+    pub fn reports(&self) -> bool {
+        [9, 1000, 1002, 1003, 1004, 2031, 2048].into_iter().any(|mode| self.differs(mode))
+    }
+
     /// Counts a question.
     pub(super) fn asked(&mut self) {
         self.queries += 1;

@@ -141,7 +141,8 @@ impl Handle {
     /// Notes what programs changed by the bytes that are about to be shown.
     pub fn note(&self, modes: &Modes) {
         let mut terminal = lock(&self.0);
-        if terminal.modes.queries() != modes.queries() {
+        // Mouse and focus reports may be on their way after they were switched off, just like answers.
+        if terminal.modes.queries() != modes.queries() || terminal.modes.reports() || modes.reports() {
             terminal.asked = Some(Instant::now());
         }
         terminal.modes = modes.clone();
@@ -157,10 +158,11 @@ impl Handle {
     /// After a stop: takes the terminal back, as far as this process is in the foreground.
     pub fn resume(&self) -> io::Result<bool> {
         let mut terminal = lock(&self.0);
+        let closed = std::mem::take(&mut terminal.closed);
         if !terminal.in_foreground() {
             return Ok(false);
         }
-        if std::mem::take(&mut terminal.closed) {
+        if closed {
             let opening = terminal.modes.opening();
             terminal.write(&opening);
         }
@@ -219,6 +221,9 @@ impl Terminal {
     }
 
     fn finish(&mut self) {
+        if self.modes.reports() {
+            self.asked = Some(Instant::now());
+        }
         self.close();
         self.settle();
         self.cook();

@@ -144,6 +144,77 @@ fn a_sequence_without_a_row_is_dropped() {
 }
 
 #[test]
+fn what_would_make_the_terminal_act_for_the_program_is_dropped() {
+    // Written out, so that a changed table does not change the test with it.
+    for attack in [
+        "\x1b]52;c;aGk=\x07",
+        "\x1b]52;c;?\x07",
+        "\x1b]50;?\x07",
+        "\x1b]50;x\x1b\\",
+        "\x1b]1337;CopyToClipboard=\x07",
+        "\x1b]1337;File=inline=0:aGk=\x07",
+        "\x1b]777;notify;a;b\x07",
+        "\x1b]99;;hi\x1b\\",
+        "\x1b]9;hi\x07",
+        "\x1b]5113;ac=send\x1b\\",
+        "\x1b]5522;type=read\x1b\\",
+        "\x1b]7;file:///tmp\x07",
+        "\x1b]133;A\x07",
+        "\x1b]633;E;x\x07",
+        "\x1b]51;[\"drop\",\"x\"]\x07",
+        "\x1b]3;A=b\x07",
+        "\x1b]8;;file:///etc/passwd\x07",
+        "\x1b[20t",
+        "\x1b[21t",
+        "\x1b[1t",
+        "\x1b[2t",
+        "\x1b[3;0;0t",
+        "\x1b[8;1;1t",
+        "\x1b[9;1t",
+        "\x1b[11t",
+        "\x1b[>2t",
+        "\x05",
+        "\x1b[i",
+        "\x1b[5i",
+        "\x1b[?5i",
+        "\x1b[4i",
+        "\x1b[?2;1;0S",
+        "\x1b[1;1;1;1;5;5*y",
+        "\x1b[201~",
+        "\x1b[200~",
+        "\x1b[1$w",
+        "\x1b[x",
+        "\x1b[=c",
+        "\x1b[62;0\"p",
+        "\x1b[12;3]",
+        "\x1b[?2l",
+        "\x1b[?38h",
+        "\x1b[?1001h",
+        "\x1b[1;1;1;1;1T",
+        "\x1b%@",
+        "\x1b G",
+        "\x1bZ",
+        "\x1bP$qm\x1b\\",
+        "\x1bP+q544e\x1b\\",
+        "\x1bPtmux;\x1b\x1b[6n\x1b\\",
+        "\x1bP1000p\x1b\\",
+        "\x1bP0;1|17/41\x1b\\",
+        "\x1bPq#0~-\x1b\\",
+        "\x1bP0p\x1b\\",
+        "\x1b_Gf=100,t=f;L2V0Yw==\x1b\\",
+        "\x1b^x\x1b\\",
+        "\x1bXx\x1b\\",
+        "\x1bktitle\x1b\\",
+        "**\x18",
+        "\x01",
+    ] {
+        let out = filtered(attack.as_bytes());
+        let harmless: &[&[u8]] = &[b"", b"**", b"\x1b[6n"];
+        assert!(harmless.contains(&out.as_slice()), "{} became {}", show(attack.as_bytes()), show(&out));
+    }
+}
+
+#[test]
 fn ordinary_text_is_unchanged() {
     for text in ["", "plain", "tab\tnewline\r\nbell\x07back\x08", "naïve “text” 漢字 😀 é \u{a0}\u{7ff}\u{10ffff}"]
     {

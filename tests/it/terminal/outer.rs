@@ -89,6 +89,29 @@ async fn answers_of_the_terminal_do_not_reach_the_next_reader() {
 }
 
 #[tokio::test]
+async fn reports_of_the_mouse_do_not_reach_the_next_reader() {
+    let _alone = alone();
+    let OpenptyResult { master, slave } = pty();
+    let keyboard = dup(&master);
+    let mut emulator = Emulator::on(master, MOMENT);
+    let (mut relay, mut workload) = relay(dup(&slave), dup(&slave), dup(&slave));
+    write(workload.tty.as_ref().expect("a pty"), b"\x1b[?1003h\x1b[?1006h");
+    workload.tty = None;
+    let mover = std::thread::spawn(move || {
+        std::thread::sleep(MOMENT / 2);
+        write(&keyboard, b"\x1b[<35;10;10M");
+    });
+    relay.drain().await;
+    drop(relay);
+    mover.join().expect("the mouse");
+    set_raw(&slave);
+    assert_eq!(read_waiting(&slave, MOMENT * 3).escape_ascii().to_string(), "");
+    assert_eq!(emulator.shown(), r"\x1b[?1003h\x1b[?1006h\x1b[?1003l\x1b[?1006l\x1b[5n");
+    drop(slave);
+    emulator.end();
+}
+
+#[tokio::test]
 async fn an_unanswered_question_does_not_hold_up_the_end() {
     let _alone = alone();
     let OpenptyResult { master: _master, slave } = pty();

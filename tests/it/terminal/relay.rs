@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -223,7 +223,7 @@ async fn a_file_as_input_is_left_where_the_workload_stopped_reading() {
     let mut stdin = File::from(workload.stdin.take().expect("a pipe"));
     stdin.read_exact(&mut [0; 1000]).expect("input");
     relay.drain().await;
-    assert_eq!(regular.seek(SeekFrom::Current(0)).expect("seek"), 1000);
+    assert_eq!(regular.stream_position().expect("seek"), 1000);
 }
 
 #[tokio::test]
