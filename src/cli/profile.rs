@@ -87,7 +87,7 @@ fn list(as_json: bool, places: &Places, out: &mut dyn Write) -> Result<()> {
 
 fn show(name: &str, as_json: bool, places: &Places, out: &mut dyn Write) -> Result<()> {
     let own_config = places.own_config();
-    let ground = Ground { home: places.home.clone(), own: vec![own_config.clone(), places.own_state()] };
+    let ground = Ground::new(&places.home, &places.config_home, &places.state_home);
     let mut resolved = Resolved::default();
     resolved.add(&Sourced::default_value(name.to_owned()), &own_config, &ground)?;
     let names: Vec<String> = resolved.layers.iter().map(|(name, _)| name.clone()).collect();

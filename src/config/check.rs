@@ -1,11 +1,14 @@
 //! Checks on single values of a policy file: paths, globs, names, sizes. Each says what was expected.
 
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use globset::GlobBuilder;
 use jiff::SignedDuration;
 
+use crate::policy::egress::Rule;
 use crate::policy::environment::{DANGEROUS, is_dangerous};
 
 /// What is wrong with a value, and what to do.
@@ -35,8 +38,22 @@ type Check<T> = Result<T, Fault>;
 pub struct Ground {
     /// The user's home.
     pub home: PathBuf,
-    /// Directories of `jail` itself: policies, trust, records.
-    pub own: Vec<PathBuf>,
+    /// Directories of `jail` itself: policies; trust and records.
+    pub own: [PathBuf; 2],
+}
+
+impl Ground {
+    /// From the home, configuration and state directories of the user, in normal form.
+    pub fn new(home: &Path, config_home: &Path, state_home: &Path) -> Self {
+        let normal = |path: &Path| path.components().collect::<PathBuf>();
+        Self { home: normal(home), own: [config_home, state_home].map(|path| normal(path).join("jail")) }
+    }
+
+    /// The same directories as links lead to them; those that do not exist as they are.
+    pub fn real(&self) -> Self {
+        let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        Self { home: real(&self.home), own: self.own.each_ref().map(real) }
+    }
 }
 
 /// What a path is wanted for.
@@ -54,6 +71,43 @@ const LIVE: &[&str] = &["/proc", "/sys", "/dev", "/run", "/var/run"];
 const BROAD: &[&str] = &["/etc", "/boot", "/root", "/home", "/var", "/tmp", "/var/tmp"];
 /// Directories whose contents the host runs or trusts: nothing in them can be granted for writing.
 const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/boot"];
+
+/// Whether a path is the directory or lies below it. Both are in normal form, so bytes can be compared: this runs for
+/// every path of every profile at each start, and taking paths apart into components was half of that time.
+pub fn within(path: &Path, directory: impl AsRef<Path>) -> bool {
+    let rest = path.as_os_str().as_bytes().strip_prefix(directory.as_ref().as_os_str().as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// Equality of list entries, where it is cheaper than [`PartialEq`].
+pub trait Same {
+    /// Whether both are the same.
+    fn same(&self, other: &Self) -> bool;
+}
+
+impl Same for PathBuf {
+    fn same(&self, other: &Self) -> bool {
+        self.as_os_str() == other.as_os_str()
+    }
+}
+
+impl Same for String {
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Same for IpAddr {
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Same for Rule {
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
 
 /// An absolute path without `..`, with `~/` replaced by the home directory.
 pub fn absolute_path(text: &str, home: &Path) -> Check<PathBuf> {
@@ -88,31 +142,32 @@ pub fn not_too_broad(path: &Path, access: Access, ground: &Ground) -> Check<()> 
     if path.parent().is_none() {
         return Err(Fault::new("path \"/\" is the whole file system").hint(narrower));
     }
-    if path == ground.home {
+    if path.as_os_str() == ground.home.as_os_str() {
         return Err(Fault::new(format!("path {shown:?} is the whole home directory")).hint(narrower));
     }
-    if ground.home.starts_with(path) {
+    if within(&ground.home, path) {
         return Err(Fault::new(format!("path {shown:?} contains the home directory")).hint(narrower));
     }
-    if let Some(live) = LIVE.iter().find(|live| path.starts_with(live)) {
+    if let Some(live) = LIVE.iter().find(|live| within(path, live)) {
         return Err(Fault::new(format!("path {shown:?} is in {live}, where the host's devices, processes and sockets are")));
     }
-    if BROAD.iter().any(|broad| path == Path::new(broad)) {
+    if BROAD.iter().any(|broad| path.as_os_str() == *broad) {
         return Err(Fault::new(format!("path {shown:?} is too broad")).hint(narrower));
     }
     if access == Access::Write
-        && let Some(system) = SYSTEM.iter().find(|system| path.starts_with(system))
+        && let Some(system) = SYSTEM.iter().find(|system| within(path, system))
     {
         return Err(Fault::new(format!("path {shown:?} is in {system}, which the host runs programs from")));
     }
-    if let Some(own) = ground.own.iter().find(|own| path.starts_with(own) || own.starts_with(path)) {
+    if let Some(own) = ground.own.iter().find(|own| within(path, own) || within(own, path)) {
         return Err(Fault::new(format!("path {shown:?} gives access to {}, where jail keeps policies and records", own.display()))
             .hint(narrower));
     }
     Ok(())
 }
 
-/// A glob relative to the workspace; one without a slash matches at any depth.
+/// A glob relative to the workspace, as it was written: one without a slash matches at any depth, one with a final
+/// slash matches directories only.
 pub fn glob(text: &str) -> Check<String> {
     no_control(text, "glob")?;
     let expected = "a glob relative to the workspace is expected";
@@ -122,7 +177,8 @@ pub fn glob(text: &str) -> Check<String> {
     if text.starts_with('!') {
         return Err(Fault::new(format!("glob {text:?} starts with `!`; {expected}")).hint("globs are not negated here"));
     }
-    let trimmed = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+    let written = text.strip_prefix("./").unwrap_or(text);
+    let trimmed = written.strip_suffix('/').unwrap_or(written);
     if trimmed.is_empty() || trimmed == "." {
         return Err(Fault::new(format!("glob {text:?} names nothing; {expected}")));
     }
@@ -134,7 +190,7 @@ pub fn glob(text: &str) -> Check<String> {
         .backslash_escape(true)
         .build()
         .map_err(|error| Fault::new(format!("glob {text:?}: {}", error.kind())))?;
-    Ok(if trimmed.contains('/') { trimmed.to_owned() } else { format!("**/{trimmed}") })
+    Ok(written.to_owned())
 }
 
 /// A glob that does not cover everything.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::check::{self, Access, Fault, Ground};
+use super::check::{self, Access, Fault, Ground, Same};
 use super::document::{self, Allow, At, Document, Graphql, History, List, Match, Mode, OnFind, Scan};
 use super::suggest;
 use super::text::{Problem, SourceText};
@@ -139,11 +139,11 @@ impl Reader<'_> {
         }
     }
 
-    fn list<T: PartialEq>(&mut self, list: &List, check: impl Fn(&str) -> Result<T, Fault>) -> Vec<Sourced<T>> {
+    fn list<T: Same>(&mut self, list: &List, check: impl Fn(&str) -> Result<T, Fault>) -> Vec<Sourced<T>> {
         let mut values: Vec<Sourced<T>> = Vec::with_capacity(list.len());
         for entry in list {
             let Some(value) = self.check(entry, |text| check(text)) else { continue };
-            if let Some(earlier) = values.iter().find(|earlier| earlier.value == value.value) {
+            if let Some(earlier) = values.iter().find(|earlier| earlier.value.same(&value.value)) {
                 let message = format!("{:?} is given twice; it is in line {} already", entry.value, earlier.source.line);
                 self.problems.push(Problem::new(entry.span.clone(), message));
                 continue;
@@ -212,7 +212,7 @@ impl Reader<'_> {
         };
         let write = self.list(&table.write, path(Access::Write));
         let mut read = self.list(&table.read, path(Access::Read));
-        read.retain(|entry| write.iter().all(|written| written.value != entry.value));
+        read.retain(|entry| write.iter().all(|written| !written.value.same(&entry.value)));
         FilesystemPolicy {
             read,
             write,
@@ -367,7 +367,7 @@ impl Reader<'_> {
     }
 
     /// A list that makes no sense when it is empty.
-    fn some_list<T: PartialEq>(&mut self, list: &Option<At<List>>, key: &str, check: impl Fn(&str) -> Result<T, Fault>) -> Vec<T> {
+    fn some_list<T: Same>(&mut self, list: &Option<At<List>>, key: &str, check: impl Fn(&str) -> Result<T, Fault>) -> Vec<T> {
         let Some(list) = list else { return Vec::new() };
         if list.value.is_empty() {
             self.problems.push(Problem::new(list.span.clone(), format!("`{key}` is empty, and so the rule matches nothing")));

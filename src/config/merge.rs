@@ -3,12 +3,12 @@
 //! Grants add up, and so do refusals. What the administrator's file forbids, no later source brings back; what a
 //! project's file grants is held back until the user agreed to it, or for good.
 
-use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::check::Same;
 use super::layer::Layer;
 use crate::error::{Error, Result};
 use crate::policy::environment::pattern_covers;
@@ -101,8 +101,8 @@ impl Merger {
         held.back("extends", &mut layer.extends, |name| policy.profiles.contains(name), String::clone);
         let (own, granted) = (&mut layer.filesystem, &policy.filesystem);
         let readable = |path: &PathBuf| has(&granted.read, path) || has(&granted.write, path);
-        held.back("filesystem.read", &mut own.read, readable, show_path);
-        held.back("filesystem.write", &mut own.write, |path| has(&granted.write, path), show_path);
+        held.back("filesystem.read", &mut own.read, readable, |path| show_path(path));
+        held.back("filesystem.write", &mut own.write, |path| has(&granted.write, path), |path| show_path(path));
         held.never("filesystem.reveal", &mut own.reveal);
         held.never("filesystem.unprotect", &mut own.unprotect);
         let passed = |name: &String| policy.environment.pass.iter().any(|entry| pattern_covers(&entry.value, name));
@@ -206,16 +206,15 @@ impl Held {
     }
 }
 
-fn show_path(path: &PathBuf) -> String {
-    let shown: &dyn Display = &path.display();
-    shown.to_string()
+fn show_path(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
 }
 
-fn has<T: PartialEq>(list: &[Sourced<T>], value: &T) -> bool {
-    list.iter().any(|entry| entry.value == *value)
+fn has<T: Same>(list: &[Sourced<T>], value: &T) -> bool {
+    list.iter().any(|entry| entry.value.same(value))
 }
 
-fn add<T: PartialEq>(list: &mut Vec<Sourced<T>>, more: Vec<Sourced<T>>) {
+fn add<T: Same>(list: &mut Vec<Sourced<T>>, more: Vec<Sourced<T>>) {
     for entry in more {
         if !has(list, &entry.value) {
             list.push(entry);

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod document;
 pub mod layer;
+mod machine;
 pub mod merge;
 mod places;
 pub mod profiles;
@@ -104,9 +105,8 @@ pub struct Project {
 /// # Errors
 /// The first problem in any file or flag, with its place.
 pub fn load(request: &Request<'_>) -> Result<Loaded> {
-    let own_config = request.config_home.join("jail");
-    let own_state = request.state_home.join("jail");
-    let ground = Ground { home: request.home.to_path_buf(), own: vec![own_config.clone(), own_state.clone()] };
+    let ground = Ground::new(request.home, request.config_home, request.state_home);
+    let [own_config, own_state] = ground.own.clone();
     if let Some(own) = ground.own.iter().find(|own| request.workspace.starts_with(own) || own.starts_with(request.workspace)) {
         return Err(Error::setup(format!(
             "workspace {}: it overlaps {}, where jail keeps policies and records",
@@ -177,7 +177,7 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
     let pending = project.map(|layer| merger.project(layer, trusted)).unwrap_or_default();
     own.into_iter().chain([typed]).for_each(|layer| merger.layer(layer));
     let mut policy = merger.finish()?;
-    on_this_machine(&mut policy, request.workspace, &ground)?;
+    machine::check(&mut policy.filesystem, request.workspace, &ground)?;
     Ok(Loaded { policy, pending, files, project: project_file })
 }
 
@@ -237,47 +237,4 @@ fn fault_error(place: impl std::fmt::Display, fault: check::Fault) -> Error {
         Some(hint) => error.hint(hint),
         None => error,
     }
-}
-
-/// Looks at the paths as they are on this machine: where links lead, and whether they meet the workspace.
-fn on_this_machine(policy: &mut Policy, workspace: &Path, ground: &Ground) -> Result<()> {
-    let real_home = ground.home.canonicalize().unwrap_or_else(|_| ground.home.clone());
-    let mut own = ground.own.clone();
-    own.extend(ground.own.iter().filter_map(|own| own.canonicalize().ok()));
-    let real_ground = Ground { home: real_home, own };
-    let filesystem = &mut policy.filesystem;
-    for (list, access) in [(&mut filesystem.read, Access::Read), (&mut filesystem.write, Access::Write)] {
-        // A built-in directory that the workspace is in, or that is in the workspace, is simply not added.
-        list.retain(|entry| !matches!(entry.source.origin, Origin::Profile(_)) || !meets(&entry.value, workspace));
-        for entry in list.iter() {
-            if meets(&entry.value, workspace) {
-                let fault = check::Fault {
-                    message: format!("path {:?} overlaps the workspace {:?}", entry.value, workspace),
-                    hint: Some("what is in the workspace is governed by `hide`, `reveal`, `protect` and `unprotect`".into()),
-                };
-                return Err(fault_error(&entry.source, fault));
-            }
-            let builtin = matches!(entry.source.origin, Origin::Profile(_));
-            if builtin && access == Access::Read {
-                continue;
-            }
-            let Ok(real) = entry.value.canonicalize() else { continue };
-            if real == entry.value {
-                continue;
-            }
-            let led = |fault: check::Fault| {
-                let message = format!("path {:?} leads to {:?}: {}", entry.value, real, fault.message);
-                fault_error(&entry.source, check::Fault { message, hint: fault.hint })
-            };
-            check::not_too_broad(&real, access, &real_ground).map_err(led)?;
-            if meets(&real, workspace) {
-                return Err(led(check::Fault { message: format!("it overlaps the workspace {workspace:?}"), hint: None }));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn meets(path: &Path, workspace: &Path) -> bool {
-    path.starts_with(workspace) || workspace.starts_with(path)
 }

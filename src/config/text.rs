@@ -118,12 +118,12 @@ impl SourceText {
         let marked = marked.lines().next().unwrap_or_default().chars().count().max(1);
         // A single line of a minified or hostile file must not fill the terminal.
         const WIDTH: usize = 100;
-        let skip = if column > WIDTH / 2 { column - WIDTH / 2 } else { 0 };
+        let skip = column.saturating_sub(WIDTH / 2);
         let line_text: String = shown.chars().skip(skip).take(WIDTH).map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect();
         let carets = "^".repeat(marked.min(WIDTH - (column - skip).min(WIDTH - 1)));
         let gutter = line.to_string();
         let pad = " ".repeat(gutter.len());
-        let caret_pad = " ".repeat(column - 1 - skip);
+        let caret_pad = " ".repeat((column - 1).saturating_sub(skip));
         let error = Error::setup(format!(
             "{}:{line}:{column}: {}\n{pad} |\n{gutter} | {}\n{pad} | {caret_pad}{carets}",
             printable(&self.path.display().to_string()),

@@ -1,5 +1,7 @@
 //! Policy files: what they say, what is refused and with which words.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -133,7 +135,7 @@ fn later_sources_override_earlier_ones() {
     assert_eq!(policy.limits.memory.as_ref().unwrap().value, 1 << 30);
     assert_eq!(policy.limits.memory.as_ref().unwrap().source.to_string(), format!("{}:3", world.user_file().display()));
     assert_eq!(policy.workspace.mode.value, WorkspaceMode::ReadOnly);
-    assert_eq!(policy.filesystem.hide[0].value, "**/*.tfstate");
+    assert_eq!(policy.filesystem.hide[0].value, "*.tfstate");
     assert!(policy.filesystem.write.is_empty());
     assert_eq!(policy.filesystem.read.last().unwrap().source.to_string(), "--read");
     assert_eq!(loaded.pending.len(), 1);
@@ -288,7 +290,7 @@ fn a_policy_flag_takes_the_place_of_the_user_s_files_only() {
     let policy = world.loaded().policy;
     assert_eq!(policy.limits.processes.unwrap().value, 100);
     assert_eq!(policy.limits.open_files.unwrap().value, 55);
-    assert_eq!(policy.filesystem.hide.iter().map(|glob| glob.value.as_str()).collect::<Vec<_>>(), ["**/from-project"]);
+    assert_eq!(policy.filesystem.hide.iter().map(|glob| glob.value.as_str()).collect::<Vec<_>>(), ["from-project"]);
 }
 
 #[test]
@@ -306,6 +308,35 @@ fn a_path_is_judged_by_where_it_leads() {
         std::fs::remove_file(&link).unwrap();
     }
     world.loaded();
+}
+
+#[test]
+fn a_link_left_in_an_agent_s_state_opens_nothing_in_the_next_run() {
+    let mut world = World::new();
+    world.command = "claude".into();
+    let skills = world.home().join(".claude/skills");
+    world.write(&world.home().join(".ssh/id_ed25519"), "key").write(&world.home().join(".claude/real/x"), "");
+    world.write(&world.home().join("dotfiles/skills/x"), "");
+    let reads = |world: &World, path: &Path| world.loaded().policy.filesystem.read.iter().any(|entry| entry.value == path);
+    std::os::unix::fs::symlink(world.home().join(".ssh"), &skills).unwrap();
+    assert_eq!(
+        refused(&world),
+        "profile claude:25: path \"ROOT/home/.claude/skills\" leads to \"ROOT/home/.ssh\": the link is in \"ROOT/home/.claude\", which a jail writes"
+    );
+    std::fs::remove_file(&skills).unwrap();
+    std::os::unix::fs::symlink("missing", &skills).unwrap();
+    assert!(refused(&world).contains("the link is in"));
+    std::fs::remove_file(&skills).unwrap();
+    std::os::unix::fs::symlink("real", &skills).unwrap();
+    assert!(reads(&world, &skills));
+    std::fs::remove_file(&skills).unwrap();
+    let target = world.home().join("dotfiles/skills");
+    std::os::unix::fs::symlink(&target, &skills).unwrap();
+    assert!(refused(&world).contains("the link is in"));
+    world.flags.read = vec![world.home().join("dotfiles")];
+    assert!(!reads(&world, &skills) && reads(&world, &world.home().join("dotfiles")));
+    world.flags.write = vec![skills];
+    assert!(refused(&world).contains("the link is in"));
 }
 
 #[test]
@@ -353,7 +384,7 @@ fn what_a_project_grants_waits_for_agreement_or_is_never_given() {
         list(GrantState::Pending),
         format!("extends=ci filesystem.read={read} filesystem.write={write} environment.pass=EXTRA environment.set=A=b limits.processes=100000 allow=a.example.com")
     );
-    assert_eq!(list(GrantState::Never), "filesystem.reveal=**/x.pem filesystem.unprotect=.git allow=b.example.com secrets.scan=off");
+    assert_eq!(list(GrantState::Never), "filesystem.reveal=x.pem filesystem.unprotect=.git allow=b.example.com secrets.scan=off");
     let bare = World::new().loaded().policy;
     assert_eq!(loaded.policy.profiles, bare.profiles);
     assert_eq!(loaded.policy.limits, bare.limits);

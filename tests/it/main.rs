@@ -5,6 +5,7 @@ mod guard;
 mod landlock;
 mod names;
 mod policy;
+mod policy_docs;
 mod profiles;
 mod seccomp;
 mod syscalls_reference;

@@ -1,5 +1,7 @@
 //! A project's policy only ever tightens, whatever it says and whatever the other sources say.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use jail::policy::{LimitsPolicy, Policy, ScanMode, Sourced, WorkspaceMode};
 use proptest::prelude::*;
 use proptest::sample::subsequence;
