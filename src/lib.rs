@@ -16,3 +16,4 @@ pub mod secrets;
 pub mod supervise;
 pub mod sys;
 pub mod tree;
+pub mod watch;

@@ -176,9 +176,12 @@ impl Work<'_, '_> {
                 self.guard(&git.path, Action::PinSymlink, "it decides which repository this is");
                 let resolved = std::fs::canonicalize(self.query.root.join(&git.path)).ok();
                 match resolved.as_deref().and_then(|path| path.strip_prefix(&self.query.root).ok()) {
-                    Some(target) if target.starts_with(&tree) || !target.as_os_str().is_empty() => {
+                    Some(target) if !target.as_os_str().is_empty() => {
                         let target = target.to_path_buf();
-                        self.repository(&target, &tree)
+                        match kind_of(self.root, &target)? {
+                            Some(FileType::Directory) => self.repository(&target, &tree),
+                            _ => self.git_file(&target, &tree, top),
+                        }
                     }
                     _ if top && resolved.is_some() => {
                         Err(Error::setup("the workspace's .git is a symbolic link that leads out of the workspace")

@@ -23,7 +23,7 @@ pub struct BadLine(pub usize);
 /// The first line git itself would refuse.
 pub fn parse(content: &[u8]) -> Result<Vec<Variable>, BadLine> {
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-    let mut reader = Reader { rest: content, line: 1 };
+    let mut reader = Reader { rest: content, line: 1, line_ended: false };
     let mut variables = Vec::new();
     let mut section = None;
     loop {
@@ -44,6 +44,8 @@ pub fn parse(content: &[u8]) -> Result<Vec<Variable>, BadLine> {
 struct Reader<'c> {
     rest: &'c [u8],
     line: usize,
+    /// The last byte ended a line, and an error there belongs to that line.
+    line_ended: bool,
 }
 
 impl Reader<'_> {
@@ -58,9 +60,8 @@ impl Reader<'_> {
     fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.rest = &self.rest[if self.rest.starts_with(b"\r\n") { 2 } else { 1 }..];
-        if byte == b'\n' {
-            self.line += 1;
-        }
+        self.line_ended = byte == b'\n';
+        self.line += usize::from(self.line_ended);
         Some(byte)
     }
 
@@ -75,7 +76,7 @@ impl Reader<'_> {
     }
 
     fn bad<T>(&self) -> Result<T, BadLine> {
-        Err(BadLine(self.line))
+        Err(BadLine(self.line - usize::from(self.line_ended)))
     }
 
     /// `[section]`, `[section "subsection"]` or the older `[section.subsection]`.
@@ -142,7 +143,7 @@ impl Reader<'_> {
                 return if quoted { self.bad() } else { Ok(value) };
             };
             match byte {
-                b'\n' => return if quoted { Err(BadLine(self.line - 1)) } else { Ok(value) },
+                b'\n' => return if quoted { self.bad() } else { Ok(value) },
                 b'#' | b';' if !quoted => {
                     self.comment();
                     return Ok(value);

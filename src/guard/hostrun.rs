@@ -156,7 +156,16 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// Rows that count in directories of installed packages too.
-pub const IN_DEPENDENCIES: &[&str] = &["node_modules/.bin/", "venv/bin/", ".venv/bin/", "*.pth", "sitecustomize.py", "pyvenv.cfg"];
+pub const IN_DEPENDENCIES: &[&str] = &[
+    ".yarn/releases/",
+    ".yarn/plugins/",
+    "node_modules/.bin/",
+    "venv/bin/",
+    ".venv/bin/",
+    "*.pth",
+    "sitecustomize.py",
+    "pyvenv.cfg",
+];
 
 struct Entry {
     parent: Vec<u8>,

@@ -8,6 +8,7 @@ pub mod names;
 pub mod report;
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -152,7 +153,8 @@ pub(crate) fn apply(root: BorrowedFd<'_>, query: &Query, facts: &mut TreeFacts) 
 /// Protects what a protected symbolic link leads to, where that is in the workspace.
 fn link_targets(query: &Query, facts: &mut TreeFacts) {
     let links: Vec<PathBuf> = paths_with(&facts.guards, |action| *action == Action::PinSymlink);
-    for link in links {
+    // A repository behind a link is protected in parts.
+    for link in links.into_iter().filter(|link| link.file_name() != Some(OsStr::new(".git"))) {
         let Ok(resolved) = std::fs::canonicalize(query.root.join(&link)) else { continue };
         let Ok(target) = resolved.strip_prefix(&query.root) else { continue };
         if target.as_os_str().is_empty() || link.starts_with(target) {

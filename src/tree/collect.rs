@@ -1,6 +1,7 @@
 //! What a thread of the pass gathers, and how the parts become [`TreeFacts`].
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
@@ -123,7 +124,7 @@ impl Collector<'_> {
         if let Some(index) = self.query.matcher.hide_index(&reason) {
             self.found.matched.insert(index);
         }
-        if public(dir, entry, unless) {
+        if public(dir.fd, entry.name, entry.kind, unless) {
             return false;
         }
         let path = to_path(&dir.join(entry.name.to_bytes()));
@@ -254,15 +255,15 @@ impl Visitor for Collector<'_> {
 }
 
 /// Whether the file's content or the directory's shape lets it stay visible.
-fn public(dir: &Dir<'_>, entry: &Entry<'_>, unless: Unless) -> bool {
-    let read = |limit| (entry.kind == FileType::File).then(|| read_at(dir.fd, entry.name, limit).ok()).flatten();
+pub(crate) fn public(dir: BorrowedFd<'_>, name: &CStr, kind: FileType, unless: Unless) -> bool {
+    let read = |limit| (kind == FileType::File).then(|| read_at(dir, name, limit).ok()).flatten();
     match unless {
         Unless::Never | Unless::Example => false,
         Unless::PublicPem => read(content::LIMIT).is_some_and(|content| content::public_pem(&content)),
         Unless::NoCredential => read(content::SETTINGS_LIMIT).is_some_and(|content| content::no_credential(&content)),
         Unless::Venv => {
-            let config = [entry.name.to_bytes(), b"/pyvenv.cfg"].concat();
-            fstatat(dir.fd, config.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+            let config = [name.to_bytes(), b"/pyvenv.cfg"].concat();
+            fstatat(dir, config.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn hide_targets(root: BorrowedFd<'_>, query: &Query, found: &mut Foun
         let Ok(resolved) = std::fs::canonicalize(query.root.join(&link)) else { continue };
         let Ok(target) = resolved.strip_prefix(&query.root) else { continue };
         // A link to a directory that it lies in itself would hide the work, not a secret.
-        if link.starts_with(target) || public(root, target, unless) {
+        if link.starts_with(target) || target_is_public(root, target, unless) {
             continue;
         }
         let Ok(fd) = beneath(root, target, OFlag::O_PATH) else { continue };
@@ -41,7 +41,8 @@ pub(super) fn hide_targets(root: BorrowedFd<'_>, query: &Query, found: &mut Foun
     Ok(())
 }
 
-fn public(root: BorrowedFd<'_>, target: &Path, unless: Unless) -> bool {
+/// Whether the content of what a link leads to lets it stay visible.
+pub(crate) fn target_is_public(root: BorrowedFd<'_>, target: &Path, unless: Unless) -> bool {
     let read = |limit| read_beneath(root, target, limit).ok();
     match unless {
         Unless::PublicPem => read(content::LIMIT).is_some_and(|content| content::public_pem(&content)),

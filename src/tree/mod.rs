@@ -24,6 +24,9 @@ use crate::guard::{Exclude, Guard, Protection};
 use crate::policy::{FilesystemPolicy, ScanMode, Sourced};
 use crate::secrets::{Matcher, Reason};
 
+pub(crate) use collect::public;
+pub(crate) use links::target_is_public;
+
 /// Hidden files in one directory from which on hiding the directory is the better answer.
 pub const CROWD: usize = 1000;
 
@@ -114,6 +117,8 @@ pub struct Hidden {
     pub dev: u64,
     /// Its inode number when the pass saw it.
     pub ino: u64,
+    /// Its change time when the pass saw it, seconds since the epoch and nanoseconds.
+    pub ctime: (i64, i64),
     /// How many names it has.
     pub nlink: u64,
     /// Why it is hidden.
@@ -149,7 +154,8 @@ impl Hidden {
         };
         #[allow(clippy::unnecessary_cast, reason = "st_nlink is narrower on some architectures")]
         let nlink = stat.st_nlink as u64;
-        Self { path, kind, dev: stat.st_dev, ino: stat.st_ino, nlink, reason, dependency }
+        let ctime = (stat.st_ctime, stat.st_ctime_nsec);
+        Self { path, kind, dev: stat.st_dev, ino: stat.st_ino, ctime, nlink, reason, dependency }
     }
 }
 

@@ -11,10 +11,10 @@ use jail::guard::{Action, Guard, Placeholder, report};
 use jail::policy::FilesystemPolicy;
 use jail::tree::TreeFacts;
 
-use crate::names::sourced;
+use crate::names::{check_page, sourced};
 use crate::tree::{facts, facts_with, workspace, write};
 
-fn git(at: &Path, arguments: &[&str]) {
+pub fn git(at: &Path, arguments: &[&str]) {
     let output = Command::new("git")
         .current_dir(at)
         .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always"])
@@ -26,17 +26,17 @@ fn git(at: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn repository(at: &Path) {
+pub fn repository(at: &Path) {
     fs::create_dir_all(at).expect("directory");
     git(at, &["init", "-q", "-b", "main"]);
     git(at, &["commit", "-q", "--allow-empty", "-m", "first"]);
 }
 
-fn by_path(guards: &[Guard]) -> BTreeMap<&Path, &Action> {
+pub fn by_path(guards: &[Guard]) -> BTreeMap<&Path, &Action> {
     guards.iter().map(|guard| (guard.path.as_path(), &guard.action)).collect()
 }
 
-fn action<'f>(facts: &'f TreeFacts, path: &str) -> Option<&'f Action> {
+pub fn action<'f>(facts: &'f TreeFacts, path: &str) -> Option<&'f Action> {
     by_path(&facts.guards).get(Path::new(path)).copied()
 }
 
@@ -163,4 +163,42 @@ fn what_was_planted_is_reported() {
     ]
     .map(|(path, what)| (path.to_owned(), what));
     assert_eq!(lines, expected);
+}
+
+#[test]
+fn the_documentation_shows_the_tables() {
+    use jail::guard::hostrun;
+    use jail::guard::names::{Missing, ROWS};
+    use std::fmt::Write;
+    let mut text = "| name | what the host does with it | while it is missing |\n|---|---|---|\n".to_owned();
+    for row in ROWS {
+        let missing = match row.missing {
+            Missing::Reported => "its creation is reported",
+            Missing::Directory => "covered by an empty directory",
+            Missing::File(_) => "covered by a file",
+        };
+        let _ = writeln!(text, "| `{}` | {} | {missing} |", row.name, row.what);
+    }
+    check_page("docs/handoff.md", "generated", &text);
+    let mut text = "| name | who executes or obeys it |\n|---|---|\n".to_owned();
+    for row in hostrun::ROWS {
+        let everywhere = if hostrun::IN_DEPENDENCIES.contains(&row.pattern) { "; in installed packages too" } else { "" };
+        let _ = writeln!(text, "| `{}` | {}{everywhere} |", row.pattern, row.what);
+    }
+    check_page("docs/handoff.md", "generated reported", &text);
+}
+
+#[test]
+fn every_reported_name_is_found() {
+    let (_dir, root) = workspace();
+    for row in jail::guard::hostrun::ROWS {
+        let path = match row.pattern.strip_suffix('/') {
+            Some(directory) => format!("{directory}/x"),
+            None => row.pattern.replace('*', "x"),
+        };
+        write(&root, format!("at/{path}"), "");
+        let found = facts(&root).host_run;
+        assert_eq!(found.len(), 1, "{path}");
+        fs::remove_dir_all(root.join("at")).expect("remove");
+    }
 }

@@ -1,6 +1,7 @@
 //! Tests that need no privilege and no kernel feature.
 
 mod config;
+mod git;
 mod guard;
 mod landlock;
 mod names;
@@ -12,3 +13,4 @@ mod syscalls_reference;
 mod terminal;
 mod tighten;
 mod tree;
+mod watch;

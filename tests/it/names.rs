@@ -205,12 +205,12 @@ fn documented() -> String {
 }
 
 /// Compares a generated part of a page with the page; `JAIL_UPDATE_DOCS=1` writes it.
-pub fn check_page(page: &str, generated: &str) {
+pub fn check_page(page: &str, part: &str, generated: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     let text = std::fs::read_to_string(&path).expect(page);
-    let (begin, end) = ("<!-- generated: begin -->\n", "<!-- generated: end -->\n");
-    let start = text.find(begin).expect(begin) + begin.len();
-    let stop = text.find(end).expect(end);
+    let (begin, end) = (format!("<!-- {part}: begin -->\n"), format!("<!-- {part}: end -->\n"));
+    let start = text.find(&begin).expect("the begin of the part") + begin.len();
+    let stop = text.find(&end).expect("the end of the part");
     if std::env::var_os("JAIL_UPDATE_DOCS").is_some() {
         std::fs::write(&path, format!("{}{generated}{}", &text[..start], &text[stop..])).expect(page);
         return;
@@ -220,5 +220,5 @@ pub fn check_page(page: &str, generated: &str) {
 
 #[test]
 fn the_documentation_shows_the_table() {
-    check_page("docs/secrets.md", &documented());
+    check_page("docs/secrets.md", "generated", &documented());
 }
