@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod guard;
 pub mod launch;
 pub mod plan;
 pub mod policy;
+pub mod probe;
 pub mod secrets;
 pub mod supervise;
 pub mod sys;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `jail` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jail::cli::main(std::env::args_os())
+}

@@ -1,3 +1,13 @@
-//! Plan → processes.
+//! From a plan to processes. The order and its reasons are in `docs/design.md`, "Processes".
 
+pub mod cgroup;
 pub mod confine;
+pub mod guards;
+pub mod idmap;
+pub mod init;
+pub mod masks;
+pub mod message;
+pub mod rootfs;
+pub mod session_files;
+pub mod start;
+pub mod workload;

@@ -1,3 +1,11 @@
-//! What runs beside the jail on the host.
+//! The host side of a running jail.
 
+pub mod control;
+pub mod exec;
+pub mod jail;
+pub mod leave;
+pub mod pipes;
+pub mod run;
+pub mod session;
+pub mod signals;
 pub mod terminal;

@@ -1,1 +1,22 @@
-fn main(){}
+//! Real jails around real repositories: what holds, tried from inside, with a positive control outside.
+//!
+//! `jail-tests try GROUP [ARGUMENT…]` runs the attack programs of `tests/attack`; the tests start this very program
+//! inside and outside. What this machine lacks shows as *ignored* with the reason, and fails under
+//! `JAIL_TEST_REQUIRE=all`.
+
+mod basics;
+#[path = "../attack/cases/mod.rs"]
+mod cases;
+mod needs;
+mod scene;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "try") {
+        return cases::run(&arguments[1..]);
+    }
+    let trials = [basics::trials()].into_iter().flatten().map(needs::apply).collect();
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
+}

@@ -270,3 +270,11 @@ impl SeccompPlan {
         compile(self.arch)
     }
 }
+
+/// The machine's architecture; error where there is no table for it.
+pub fn native_arch() -> crate::error::Result<Arch> {
+    Arch::NATIVE.ok_or_else(|| {
+        crate::error::Error::setup("there is no system-call table for this processor")
+            .hint("jail runs on x86_64 and aarch64")
+    })
+}

@@ -1,0 +1,118 @@
+//! The record of a session: one JSON object per line, written as it happens, outside the jail's view.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::guard::report::Change;
+
+/// Something that was decided or done.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event<'a> {
+    /// The jail is about to be launched.
+    SessionStart {
+        /// The version of `jail`.
+        version: &'a str,
+        /// The command as typed.
+        command: Vec<String>,
+        /// The workspace.
+        workspace: String,
+        /// Profiles that took part in the policy.
+        profiles: &'a [String],
+        /// Names of hidden paths, relative to the workspace.
+        hidden: Vec<String>,
+    },
+    /// A path was hidden during the run.
+    Masked {
+        /// Relative to the workspace.
+        path: String,
+        /// Why it could not be hidden, if so.
+        error: Option<&'a str>,
+    },
+    /// Another command was started in the jail.
+    Exec {
+        /// The command as typed.
+        command: Vec<String>,
+    },
+    /// The workload changed something that the host will execute.
+    Planted {
+        /// Relative to the workspace.
+        path: String,
+        /// What happened to it.
+        what: Change,
+    },
+    /// The run ended.
+    SessionEnd {
+        /// Exit status, or 128 plus the signal.
+        status: i32,
+    },
+}
+
+/// Appends events; every write reaches the file before the call returns.
+#[derive(Debug)]
+pub struct Recorder {
+    path: PathBuf,
+    file: File,
+    session: String,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    session: &'a str,
+    #[serde(flatten)]
+    event: &'a Event<'a>,
+}
+
+impl Recorder {
+    /// Creates `STATE/sessions/SESSION.jsonl`, readable by this user only.
+    pub fn create(state: &Path, session: &str) -> Result<Self> {
+        let directory = state.join("sessions");
+        let path = directory.join(format!("{session}.jsonl"));
+        let failed = |error: std::io::Error| {
+            Error::setup(format!("cannot create the record {}: {error}", path.display()))
+                .hint("the record is kept before anything runs; make room or set XDG_STATE_HOME")
+        };
+        DirBuilder::new().mode(0o700).recursive(true).create(&directory).map_err(failed)?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(failed)?;
+        Ok(Self { path, file, session: session.to_owned() })
+    }
+
+    /// Where the record is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends one event. A record that cannot be written is an error the caller must not ignore: the run ends.
+    pub fn append(&mut self, event: &Event<'_>) -> Result<()> {
+        let line = Line { time: now(), session: &self.session, event };
+        let mut text = serde_json::to_vec(&line)
+            .map_err(|error| Error::setup(format!("cannot encode an event for the record: {error}")))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(|error| {
+            Error::setup(format!("cannot write the record {}: {error}", self.path.display()))
+                .hint("nothing runs unrecorded; make room and start again")
+        })
+    }
+
+    /// Removes the record of a run that never started.
+    pub fn discard(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The current time, RFC 3339 in UTC with milliseconds.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}

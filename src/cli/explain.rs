@@ -1,0 +1,133 @@
+//! `jail explain PATH`: how a path would appear inside, by which rule, and what would change it.
+
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::prepare::{PolicyArgs, Prepared, prepare};
+use super::report::{Report, plain};
+use crate::error::{Error, Result};
+use crate::plan::mounts::{Access, Mount};
+use crate::plan::{GuardAction, Plan};
+use crate::policy::WorkspaceMode;
+
+/// Say how a path would appear inside, by which rule, and what would change it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The path
+    path: PathBuf,
+    /// The command whose profile counts
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// The answer.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    path: String,
+    /// `hidden`, `absent`, `read-only`, `writable`, `private` or `device`.
+    verdict: &'static str,
+    rule: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<String>,
+}
+
+/// Prints the answer.
+pub fn run(args: Args, report: Report) -> Result<ExitCode> {
+    let current =
+        std::env::current_dir().map_err(|error| Error::setup(format!("cannot tell the current directory: {error}")))?;
+    let command = if args.command.is_empty() { vec!["sh".into()] } else { args.command };
+    let prepared = prepare(&args.policy, command, report)?;
+    let path = resolve(&current.join(&args.path), &prepared);
+    let explanation = explain(&prepared.plan, &path);
+    let text = if args.json {
+        let text = serde_json::to_string_pretty(&explanation)
+            .map_err(|error| Error::setup(format!("cannot encode the answer: {error}")))?;
+        format!("{text}\n")
+    } else {
+        let change = explanation.change.as_ref().map_or_else(String::new, |change| format!("\nhint: {change}"));
+        format!("{}: {}\nrule: {}{change}\n", explanation.path, explanation.verdict, plain(&explanation.rule))
+    };
+    super::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The path without `.` and `..`. Links are followed on the host only inside the workspace, as the jail would.
+fn resolve(path: &Path, prepared: &Prepared) -> PathBuf {
+    if let Ok(real) = path.canonicalize()
+        && real.starts_with(&prepared.plan.workspace)
+    {
+        return real;
+    }
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::Normal(name) => clean.push(name),
+            _ => {}
+        }
+    }
+    clean
+}
+
+/// How a path would appear.
+pub fn explain(plan: &Plan, path: &Path) -> Explanation {
+    let answer = |verdict, rule: String, change: Option<String>| Explanation {
+        path: plain(&path.to_string_lossy()),
+        verdict,
+        rule,
+        change,
+    };
+    let inside = path.strip_prefix(&plan.workspace).ok();
+    if let Some(inside) = inside {
+        if let Some(mask) = plan.masks.iter().find(|mask| inside.starts_with(&mask.path)) {
+            return answer(
+                "hidden",
+                mask.why.clone(),
+                Some(format!("reveal = [\"{}\"] under [filesystem] in your own policy", mask.path.display())),
+            );
+        }
+        let guard = plan.guards.iter().rev().find(|guard| inside.starts_with(&guard.path));
+        if let Some(guard) = guard
+            && !matches!(guard.action, GuardAction::Pin)
+        {
+            return answer(
+                "read-only",
+                guard.why.clone(),
+                Some(format!("unprotect = [\"{}\"] under [filesystem] in your own policy", guard.path.display())),
+            );
+        }
+    }
+    let mount = plan.mounts.iter().rev().find(|mount| path.starts_with(mount.path()));
+    match mount {
+        Some(Mount::Bind { access, why, .. }) => match (access, plan.mode) {
+            (Access::ReadOnly, _) | (Access::Workspace, WorkspaceMode::ReadOnly) => answer(
+                "read-only",
+                why.clone(),
+                Some(format!("write = [\"{}\"] under [filesystem] in your own policy, or --write", path.display())),
+            ),
+            (Access::ReadWrite | Access::Workspace, _) => answer("writable", why.clone(), None),
+            (Access::Device, _) => answer("device", why.clone(), None),
+        },
+        Some(Mount::Private { path: at, .. }) => answer(
+            "private",
+            format!("{} is an empty directory in memory; the host's is not visible", at.display()),
+            Some(format!("read = [\"{}\"] under [filesystem] in your own policy, or --read", path.display())),
+        ),
+        Some(Mount::File { .. } | Mount::Symlink { .. }) => answer("read-only", "made for the jail".to_owned(), None),
+        Some(Mount::Directory { .. }) | None => answer(
+            "absent",
+            "no rule shows it".to_owned(),
+            Some(format!("read = [\"{}\"] under [filesystem] in your own policy, or --read", path.display())),
+        ),
+    }
+}

@@ -1,0 +1,103 @@
+//! `jail plan`: what would be mounted, hidden, protected and passed; nothing is started.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use super::prepare::{PolicyArgs, Prepared, prepare};
+use super::report::{Report, plain};
+use crate::error::{Error, Result};
+use crate::plan::mounts::{Access, Mount};
+use crate::tree::escape;
+
+/// Show what a run would do, without starting anything
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Prints the plan.
+pub fn run(args: Args, report: Report) -> Result<ExitCode> {
+    let command = if args.command.is_empty() { vec!["sh".into()] } else { args.command };
+    let prepared = prepare(&args.policy, command, report)?;
+    print(&prepared, args.json)
+}
+
+/// Prints a prepared plan.
+pub fn print(prepared: &Prepared, json: bool) -> Result<ExitCode> {
+    let text = if json {
+        let text = serde_json::to_string_pretty(&prepared.plan)
+            .map_err(|error| Error::setup(format!("cannot encode the plan: {error}")))?;
+        format!("{text}\n")
+    } else {
+        describe(prepared)
+    };
+    super::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(prepared: &Prepared) -> String {
+    let plan = &prepared.plan;
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "command    {}", plain(&join(&plan.command)));
+    let _ = writeln!(
+        text,
+        "workspace  {} ({})",
+        plain(&plan.workspace.to_string_lossy()),
+        match plan.mode {
+            crate::policy::WorkspaceMode::Direct => "read and write",
+            crate::policy::WorkspaceMode::ReadOnly => "read only",
+        }
+    );
+    let _ = writeln!(
+        text,
+        "user       {}:{} inside, {}:{} on the host",
+        plan.identity.inside_uid, plan.identity.inside_gid, plan.identity.host_uid, plan.identity.host_gid
+    );
+    let _ = writeln!(text, "profiles   {}", prepared.loaded.policy.profiles.join(", "));
+    let _ = writeln!(text, "landlock   ABI {}, {} rules", plan.landlock.abi, plan.landlock.rules.len());
+    let _ = writeln!(
+        text,
+        "seccomp    {} calls allowed, {} decided by arguments, {} refused, all others unknown",
+        plan.seccomp.allowed,
+        plan.seccomp.by_argument.len(),
+        plan.seccomp.refused.len()
+    );
+    let _ = writeln!(text, "network    loopback only; every connection out is refused");
+    let _ = writeln!(text, "\nvisible:");
+    for mount in &plan.mounts {
+        let (access, why) = match mount {
+            Mount::Bind { access: Access::ReadOnly, why, .. } => ("read", why.as_str()),
+            Mount::Bind { access: Access::ReadWrite | Access::Workspace, why, .. } => ("write", why.as_str()),
+            Mount::Bind { access: Access::Device, why, .. } => ("device", why.as_str()),
+            Mount::Private { .. } => ("private", "empty at the start, gone at the end"),
+            _ => continue,
+        };
+        let _ = writeln!(text, "  {access:<8} {}  ({})", escape(mount.path()), plain(why));
+    }
+    let _ = writeln!(text, "\nhidden in the workspace: {}", plan.masks.len());
+    for mask in &plan.masks {
+        let _ = writeln!(text, "  {}  ({})", escape(&mask.path), plain(&mask.why));
+    }
+    let _ = writeln!(text, "\nprotected in the workspace: {}", plan.guards.len());
+    for guard in &plan.guards {
+        let _ = writeln!(text, "  {:<12} {}  ({})", guard.action.name(), escape(&guard.path), plain(&guard.why));
+    }
+    let _ = writeln!(text, "\nvariables:");
+    for (name, value) in &plan.environment {
+        let _ = writeln!(text, "  {}={}", plain(&name.to_string_lossy()), plain(&value.to_string_lossy()));
+    }
+    text
+}
+
+fn join(words: &[OsString]) -> String {
+    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

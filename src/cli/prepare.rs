@@ -1,0 +1,294 @@
+//! From what was typed to a plan: shared by `run`, `plan` and `explain`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::report::{Report, plain};
+use crate::config::{self, GrantState, Loaded, PendingGrant, Places};
+use crate::error::{Error, Result};
+use crate::guard::{Action, Placeholder, gitconfig};
+use crate::launch::idmap;
+use crate::plan::identity::{Identity, UNPRIVILEGED_HOST_ID};
+use crate::plan::limits::LimitsPlan;
+use crate::plan::mounts::{self, Place};
+use crate::plan::seccomp::{SeccompPlan, native_arch};
+use crate::plan::{Guard, GuardAction, Mask, Plan, StandIn, environment, ruleset};
+use crate::probe::Facts;
+use crate::supervise::session;
+use crate::tree::{self, HiddenKind, Query, TreeFacts};
+
+/// Flags that choose the policy, shared by the subcommands that make a plan.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PolicyArgs {
+    /// Add a profile (may be repeated); the agent's own is chosen by the command's name
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// Use this policy file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Show a path of the host read-only (may be repeated)
+    #[arg(long, value_name = "PATH")]
+    read: Vec<PathBuf>,
+    /// Make a path of the host writable (may be repeated)
+    #[arg(long, value_name = "PATH")]
+    write: Vec<PathBuf>,
+    /// Allow requests to a host (may be repeated)
+    #[arg(long, value_name = "HOST")]
+    allow: Vec<String>,
+    /// Load the credentials of this environment
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Let the command see the workspace but not change it
+    #[arg(long)]
+    read_only: bool,
+    /// The workspace, instead of the repository around the current directory
+    #[arg(long, short, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+}
+
+/// A plan and what it was made from.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What will be done.
+    pub plan: Plan,
+    /// What is allowed.
+    pub loaded: Loaded,
+    /// What the pass over the workspace looked for.
+    pub query: Query,
+    /// What it found.
+    pub facts: TreeFacts,
+    /// Where policies and records are kept.
+    pub places: Places,
+}
+
+/// Reads the policy, passes over the workspace and makes the plan.
+pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Result<Prepared> {
+    let current = std::env::current_dir().map_err(|error| {
+        Error::setup(format!("cannot tell the current directory: {error}"))
+            .hint("it may have been removed; change to an existing one")
+    })?;
+    let places = Places::detect()?;
+    let workspace = find_workspace(args, &current, &places.home)?;
+    config::check_workspace(&workspace, &places.home)?;
+    let flags = config::Flags {
+        profiles: args.profile.clone(),
+        policy_file: args.policy.as_ref().map(|path| current.join(path)),
+        environment: args.environment.clone(),
+        allow: args.allow.clone(),
+        read: args.read.iter().map(|path| current.join(path)).collect(),
+        write: args.write.iter().map(|path| current.join(path)).collect(),
+        read_only: args.read_only,
+    };
+    let name = command.first().cloned().unwrap_or_default();
+    let loaded = config::load(&places.request(&workspace, &name, &flags))?;
+    if let Some(message) = pending(&loaded.pending) {
+        report.warning(message);
+    }
+
+    let policy = &loaded.policy;
+    let query = Query::new(&workspace, &policy.filesystem, policy.secrets.scan.value)?;
+    let facts = tree::pass(&query)?;
+    facts.check(false)?;
+    for note in &facts.notes {
+        report.warning(plain(note));
+    }
+    let plan = assemble(&places.home, &workspace, &current, &loaded, &facts, command)?;
+    Ok(Prepared { plan, loaded, query, facts, places })
+}
+
+/// One line about what the project's policy asks for and does not get.
+fn pending(grants: &[PendingGrant]) -> Option<String> {
+    let first = grants.first()?;
+    let more = if grants.len() > 1 { format!(" and {} more", grants.len() - 1) } else { String::new() };
+    let remedy = if grants.iter().any(|grant| grant.state == GrantState::Pending) {
+        "; `jail trust` shows and grants what may be granted"
+    } else {
+        "; a project's policy never grants that"
+    };
+    Some(plain(&format!("{}: {} = {:?}{more} has no effect{remedy}", first.source, first.key, first.value)))
+}
+
+/// The workspace: what `--workspace` names, else the nearest directory upwards that holds `.git`, else the current
+/// one. The home directory and what lies above it are never searched.
+fn find_workspace(args: &PolicyArgs, current: &Path, home: &Path) -> Result<PathBuf> {
+    if let Some(given) = &args.workspace {
+        let real = std::fs::canonicalize(current.join(given))
+            .map_err(|error| Error::setup(format!("cannot use the workspace {}: {error}", given.display())))?;
+        if !real.is_dir() {
+            return Err(Error::setup(format!("the workspace {} is not a directory", real.display())));
+        }
+        return Ok(real);
+    }
+    let owner = |path: &Path| path.symlink_metadata().map(|found| found.uid()).ok();
+    let own = owner(current);
+    let found = current
+        .ancestors()
+        .take_while(|directory| *directory != home && *directory != Path::new("/"))
+        // Another user's repository around the current directory is not what the caller works in.
+        .take_while(|directory| owner(directory) == own)
+        .find(|directory| directory.join(".git").symlink_metadata().is_ok());
+    Ok(found.unwrap_or(current).to_owned())
+}
+
+fn assemble(
+    home: &Path,
+    workspace: &Path,
+    current: &Path,
+    loaded: &Loaded,
+    tree: &TreeFacts,
+    command: Vec<OsString>,
+) -> Result<Plan> {
+    let policy = &loaded.policy;
+    let facts = Facts::detect();
+    let session = session::new_name()?;
+    let hostname = "jail".to_owned();
+    let identity = identity(facts, workspace)?;
+    let directory = if current.starts_with(workspace) { current } else { workspace };
+    let brief = brief(workspace, tree.hidden.len());
+    let place = Place {
+        workspace,
+        home,
+        hostname: &hostname,
+        brief: &brief,
+        git_identity: git_identity(home),
+        external_git: tree.external_git.as_ref().map(|git| git.common.as_path()),
+    };
+    let mounts = mounts::build(policy, &identity, &place)?;
+    let environment = environment::build(&policy.environment, std::env::vars_os(), home, &session, &mounts);
+    let mode = policy.workspace.mode.value;
+    Ok(Plan {
+        session,
+        command,
+        workspace: workspace.to_owned(),
+        directory: directory.to_owned(),
+        mode,
+        identity,
+        hostname,
+        home: home.to_owned(),
+        masks: masks(tree),
+        guards: guards(workspace, tree),
+        landlock: ruleset::build(facts.landlock_abi, &mounts, mode)?,
+        seccomp: SeccompPlan::new(native_arch()?),
+        // The launch adds what no cgroup bounds.
+        limits: LimitsPlan::new(&policy.limits, false),
+        environment,
+        mounts,
+        scratch_bytes: scratch_bytes(policy.limits.memory.as_ref().map(|limit| limit.value)),
+    })
+}
+
+fn identity(facts: Facts, workspace: &Path) -> Result<Identity> {
+    let works = facts.uid == 0
+        && workspace
+            .metadata()
+            .is_ok_and(|found| idmap::works(workspace, found.uid(), found.gid(), UNPRIVILEGED_HOST_ID));
+    Identity::decide(facts.uid, facts.gid, workspace, works)
+}
+
+fn masks(tree: &TreeFacts) -> Vec<Mask> {
+    tree.hidden
+        .iter()
+        .map(|hidden| Mask {
+            path: hidden.path.clone(),
+            stand_in: match hidden.kind {
+                HiddenKind::Directory => StandIn::Directory,
+                HiddenKind::File { size, mtime, mode } => StandIn::File { size, mtime, mode },
+            },
+            why: hidden.reason.to_string(),
+        })
+        .collect()
+}
+
+/// Guards of the workspace, then those of a repository outside it that this worktree belongs to.
+fn guards(workspace: &Path, tree: &TreeFacts) -> Vec<Guard> {
+    let convert = |base: Option<&Path>, guard: &crate::guard::Guard| Guard {
+        path: base.map_or_else(|| guard.path.clone(), |base| base.join(&guard.path)),
+        action: match &guard.action {
+            Action::ReadOnly => GuardAction::ReadOnly,
+            Action::Pin | Action::PinSymlink => GuardAction::Pin,
+            Action::Placeholder(Placeholder::Directory) => GuardAction::PlaceholderDirectory,
+            Action::Placeholder(Placeholder::File(content)) => {
+                GuardAction::PlaceholderFile { content: (*content).to_owned() }
+            }
+        },
+        why: guard.why.clone().into_owned(),
+    };
+    let mut guards: Vec<Guard> = tree.guards.iter().map(|guard| convert(None, guard)).collect();
+    if let Some(external) = &tree.external_git {
+        guards.extend(external.guards.iter().map(|guard| convert(Some(&external.common), guard)));
+    }
+    for exclude in &tree.excludes {
+        let file = workspace.join(&exclude.file);
+        let Ok(mut content) = std::fs::read_to_string(&file) else { continue };
+        if !content.is_empty() && !content.ends_with('\n') {
+            content.push('\n');
+        }
+        for line in &exclude.lines {
+            content.push_str(line);
+            content.push('\n');
+        }
+        guards.push(Guard {
+            path: exclude.file.clone(),
+            action: GuardAction::Replace { content },
+            why: "git status does not show the jail's placeholders".to_owned(),
+        });
+    }
+    guards
+}
+
+/// Private directories may take half of the memory the jail may use, or a quarter of the machine's.
+fn scratch_bytes(memory: Option<u64>) -> u64 {
+    memory.map_or_else(
+        || {
+            let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+                let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+                line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+            });
+            total.unwrap_or(4 << 20) * 1024 / 4
+        },
+        |limit| limit / 2,
+    )
+}
+
+/// Name and address for commits, as git's configuration file of the private home. The user's own file may hold
+/// credentials and programs to run, so only these two values are taken from it.
+fn git_identity(home: &Path) -> Option<String> {
+    let mut values = Vec::new();
+    for file in [home.join(".config/git/config"), home.join(".gitconfig")] {
+        if let Ok(text) = std::fs::read(&file) {
+            // A file git could not read gives no identity, which git then says itself.
+            values.extend(gitconfig::parse(&text).unwrap_or_default());
+        }
+    }
+    let mut text = String::from("[user]\n");
+    for name in ["name", "email"] {
+        let last = values.iter().rev().find(|variable| variable.section == "user" && variable.name == name);
+        if let Some(variable) = last {
+            let value = String::from_utf8_lossy(&variable.value).replace(['\\', '"', '\n', '\0'], "");
+            text.push_str(&format!("\t{name} = \"{value}\"\n"));
+        }
+    }
+    (text.len() > 7).then_some(text)
+}
+
+/// What an agent should know, in ten lines, so that it stops instead of searching for another way.
+fn brief(workspace: &Path, hidden: usize) -> String {
+    format!(
+        "# You run inside a jail\n\n\
+         - You may read and write {} and your private home and temporary directories.\n\
+         - {hidden} files are hidden: they look blank. Do not fill them in, and do not look for another copy.\n\
+         - Git hooks, git configuration, agent and editor configuration are read-only.\n\
+         - There is no network: every connection is refused.\n\
+         - You cannot become another user, mount file systems or see processes outside.\n\
+         - A refusal is a decision, not an error to work around: stop and ask the person who started you.\n\
+         - They can change what is allowed with `jail init` and `jail explain PATH`, outside.\n",
+        workspace.display()
+    )
+}
+
+/// The command's name for messages.
+pub fn command_name(command: &[OsString]) -> String {
+    let name = command.first().map(OsString::as_os_str).unwrap_or(OsStr::new(""));
+    plain(&Path::new(name).file_name().unwrap_or(name).to_string_lossy())
+}

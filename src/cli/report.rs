@@ -1,0 +1,79 @@
+//! What `jail` says to people: the only place that writes to standard error.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+
+use crate::error::Error;
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    quiet: bool,
+    colour: bool,
+}
+
+impl Report {
+    /// Colour only on a terminal and without `NO_COLOR`; `quiet` leaves out everything but errors and warnings.
+    pub fn new(quiet: bool) -> Self {
+        let colour =
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { quiet, colour }
+    }
+
+    /// An error and its hint.
+    pub fn error(self, error: &Error) {
+        self.line("31;1", "error:", &error);
+        if let Some(hint) = error.hint_text() {
+            self.line("36;1", "hint:", &hint);
+        }
+    }
+
+    /// Something the user should know although the run goes on.
+    pub fn warning(self, message: impl Display) {
+        self.line("33;1", "warning:", &message);
+    }
+
+    /// A line about the run; left out with `--quiet`.
+    pub fn note(self, message: impl Display) {
+        if !self.quiet {
+            self.line("2", "jail:", &message);
+        }
+    }
+
+    /// A value as one line of JSON on standard error.
+    pub fn json(self, value: &impl serde::Serialize) {
+        if let Ok(text) = serde_json::to_string(value) {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
+    fn line(self, colour: &str, label: &str, message: &dyn Display) {
+        let message = message.to_string();
+        let mut stderr = std::io::stderr().lock();
+        // A closed standard error must not end the run.
+        let _ = if self.colour {
+            writeln!(stderr, "\x1b[{colour}m{label}\x1b[0m {message}")
+        } else {
+            writeln!(stderr, "{label} {message}")
+        };
+    }
+}
+
+/// Text for a terminal: control characters, and those that reorder or hide text, are written as escapes.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        let hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if character.is_control() || hidden {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// A number with its noun.
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

@@ -1,0 +1,55 @@
+//! `jail run`: the main thing.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use super::prepare::{PolicyArgs, command_name, prepare};
+use super::report::{Report, count, plain};
+use crate::error::Result;
+use crate::supervise::{self, run::Run};
+
+/// Run a command in a jail around the workspace
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Print what would be done, and start nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the summary at the end as one line of JSON on standard error
+    #[arg(long)]
+    json: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Runs it; the exit status is the command's own.
+pub fn run(args: Args, report: Report) -> Result<ExitCode> {
+    let prepared = prepare(&args.policy, args.command, report)?;
+    if args.dry_run {
+        return super::plan::print(&prepared, args.json);
+    }
+    report.note(format!(
+        "{} in {} ({} hidden, {} protected, no network)",
+        command_name(&prepared.plan.command),
+        plain(&prepared.plan.workspace.to_string_lossy()),
+        count(prepared.plan.masks.len(), "file", "files"),
+        count(prepared.plan.guards.len(), "path", "paths"),
+    ));
+    let run = Run {
+        plan: &prepared.plan,
+        limits: &prepared.loaded.policy.limits,
+        profiles: &prepared.loaded.policy.profiles,
+        query: &prepared.query,
+        before: &prepared.facts,
+        state: &prepared.places.own_state(),
+    };
+    let outcome = supervise::run::run(&run, &|message| report.warning(message))?;
+    if args.json {
+        report.json(&outcome.summary);
+    } else {
+        report.note(&outcome.summary);
+    }
+    Ok(outcome.ending.leave())
+}

@@ -1,0 +1,178 @@
+//! Protects what the host executes: read-only binds, pins, and placeholders for what does not exist yet.
+//!
+//! A mount point has to exist, so a placeholder is created in the real workspace. Init removes it when the run ends,
+//! also when the supervisor was killed; it carries a time stamp by which it is recognised, and whatever the host put
+//! there meanwhile stays.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, UtimensatFlags, fstat, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::masks::open_target;
+use super::message::{Failure, Step};
+use super::rootfs::{relative, write_new_file};
+use crate::plan::{Guard, GuardAction, Plan};
+use crate::sys::mount::{self, Attributes, Walk};
+
+/// Modification time of every placeholder: Sep 9 2001, 01:46:40.000000042 UTC.
+pub const MARK: (i64, i64) = (1_000_000_000, 42);
+
+/// What has to be undone when the run ends.
+#[derive(Debug, Default)]
+pub struct Guards {
+    placed: Vec<Placed>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Placed {
+    path: PathBuf,
+    /// The directory that holds the placeholder, opened before anything was mounted over it.
+    parent: OwnedFd,
+    name: CString,
+    directory: bool,
+}
+
+impl Guards {
+    /// Applies the plan's guards in order: a pin first, then what lies below it.
+    pub fn apply_all(
+        &mut self,
+        plan: &Plan,
+        root: BorrowedFd<'_>,
+        workspace: BorrowedFd<'_>,
+        store: BorrowedFd<'_>,
+    ) -> Result<(), Failure> {
+        for guard in &plan.guards {
+            let (base, path) = match guard.path.strip_prefix("/") {
+                Ok(inside) => (root, inside),
+                Err(_) => (workspace, guard.path.as_path()),
+            };
+            self.apply(guard, base, path, store).map_err(|errno| Step::Guard.failed(guard.path.display(), errno))?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, guard: &Guard, base: BorrowedFd<'_>, path: &Path, store: BorrowedFd<'_>) -> nix::Result<()> {
+        match &guard.action {
+            GuardAction::ReadOnly => bind_onto_itself(base, path, Attributes::READ_ONLY),
+            GuardAction::Pin => bind_onto_itself(base, path, Attributes::default()),
+            GuardAction::Replace { content } => match open_target(base, path) {
+                Err(Errno::ENOENT) => Ok(()),
+                target => self.cover(target?.as_fd(), store, Some(content)),
+            },
+            GuardAction::PlaceholderDirectory => {
+                let Some(target) = self.place(base, path, None)? else { return Ok(()) };
+                self.cover(target.as_fd(), store, None)
+            }
+            GuardAction::PlaceholderFile { content } => {
+                let Some(target) = self.place(base, path, Some(content))? else { return Ok(()) };
+                self.cover(target.as_fd(), store, Some(content))
+            }
+        }
+    }
+
+    /// Creates the placeholder on the real file system. When something appeared there meanwhile, that is protected.
+    fn place(&mut self, base: BorrowedFd<'_>, path: &Path, content: Option<&str>) -> nix::Result<Option<OwnedFd>> {
+        let (Some(name), parent) = (path.file_name(), path.parent().unwrap_or(Path::new(""))) else {
+            return Err(Errno::EINVAL);
+        };
+        let parent = mount::open_beneath(
+            base,
+            &relative(parent)?,
+            (OFlag::O_PATH | OFlag::O_DIRECTORY).bits(),
+            0,
+            Walk::BeneathNoLinks,
+        )?;
+        let name = c_name(name)?;
+        let made = match content {
+            None => mkdirat(parent.as_fd(), name.as_c_str(), Mode::from_bits_truncate(0o755)),
+            Some(content) => write_new_file(parent.as_fd(), &name, content.as_bytes(), 0o644).map(drop),
+        };
+        match made {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                bind_onto_itself(base, path, Attributes::READ_ONLY)?;
+                return Ok(None);
+            }
+            // A workspace the user cannot write to cannot be written to by the workload either.
+            Err(Errno::EACCES | Errno::EROFS | Errno::EPERM) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+        // Registered before anything else can fail, so that it is removed in every case.
+        self.placed.push(Placed { path: path.to_owned(), parent, name, directory: content.is_none() });
+        let placed = self.placed.last().ok_or(Errno::EINVAL)?;
+        let mark = TimeSpec::new(MARK.0, MARK.1);
+        utimensat(&placed.parent, placed.name.as_c_str(), &mark, &mark, UtimensatFlags::NoFollowSymlink)?;
+        open_target(base, path).map(Some)
+    }
+
+    /// Puts a read-only file or an empty read-only directory over a mount point.
+    fn cover(&mut self, target: BorrowedFd<'_>, store: BorrowedFd<'_>, content: Option<&str>) -> nix::Result<()> {
+        let name = CString::new(format!("g{}", self.count)).map_err(|_| Errno::EINVAL)?;
+        self.count += 1;
+        match content {
+            None => mkdirat(store, name.as_c_str(), Mode::from_bits_truncate(0o555))?,
+            Some(content) => drop(write_new_file(store, &name, content.as_bytes(), 0o444)?),
+        }
+        let tree = mount::clone_tree(store, &name)?;
+        mount::add_attributes(tree.as_fd(), Attributes::READ_ONLY, false)?;
+        mount::attach(tree.as_fd(), target, c"")
+    }
+
+    /// Removes the placeholders; what the host put there meanwhile stays. Returns what could not be removed.
+    pub fn remove_all(&mut self, workspace: BorrowedFd<'_>) -> Vec<PathBuf> {
+        let mut left = Vec::new();
+        for placed in self.placed.drain(..).rev() {
+            // Our own mount in front of it would make the removal fail with EBUSY.
+            if let Ok(target) = open_target(workspace, &placed.path) {
+                let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target));
+                let _ = nix::mount::umount2(through.as_str(), nix::mount::MntFlags::MNT_DETACH);
+            }
+            if let Err(errno) = remove_placeholder(placed.parent.as_fd(), &placed.name, placed.directory)
+                && errno != Errno::ENOENT
+            {
+                left.push(placed.path);
+            }
+        }
+        left
+    }
+}
+
+/// Removes a placeholder if it still is one: marked by its time stamp, a directory also empty.
+///
+/// Errors: ENOENT when it is gone, ENOTEMPTY or EEXIST when the host has put something there.
+pub fn remove_placeholder(parent: BorrowedFd<'_>, name: &CString, directory: bool) -> nix::Result<()> {
+    if directory {
+        return unlinkat(parent, name.as_c_str(), UnlinkatFlags::RemoveDir);
+    }
+    let file = mount::open_beneath(parent, name, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0, Walk::BeneathNoLinks)?;
+    let stat = fstat(&file)?;
+    let ours = stat.st_mode & libc::S_IFMT == libc::S_IFREG && (stat.st_mtime, stat.st_mtime_nsec) == MARK;
+    if !ours {
+        return Err(Errno::EEXIST);
+    }
+    unlinkat(parent, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
+}
+
+/// Binds a path onto itself, with added attributes. A path that is gone needs no protection: it cannot be recreated
+/// by accident, and what the workload creates there is reported after the run.
+fn bind_onto_itself(base: BorrowedFd<'_>, path: &Path, attributes: Attributes) -> nix::Result<()> {
+    let target = match open_target(base, path) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let tree = mount::clone_tree(target.as_fd(), c"")?;
+    mount::add_attributes(tree.as_fd(), attributes, true)?;
+    mount::attach(tree.as_fd(), target.as_fd(), c"")
+}
+
+fn c_name(name: &OsStr) -> nix::Result<CString> {
+    CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)
+}

@@ -1,0 +1,357 @@
+//! PID 1 of the jail: builds it, starts the workload, reaps, and cleans up.
+//!
+//! It keeps its capabilities inside the user namespace, because masks have to be renewed during the run, holds no
+//! secret, is not dumpable, and never executes anything itself. When the supervisor is gone, its end of the channel
+//! reads as closed: init removes what it left on the host and exits, and the kernel kills everything else.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, setsid};
+
+use super::confine::Confinement;
+use super::guards::Guards;
+use super::masks::Masks;
+use super::message::{Channel, Ending, Failure, FromInit, Stdio, Step, ToInit};
+use super::rootfs::{self, Prepared};
+use super::workload::{self, Command, Ends};
+use crate::plan::Plan;
+use crate::sys::{ctty, net, process};
+
+/// What init gets beside the plan.
+#[derive(Debug)]
+pub struct Setup {
+    /// The channel to the supervisor.
+    pub channel: Channel,
+    /// Trees that root's supervisor prepared.
+    pub prepared: Prepared,
+    /// The workload's standard descriptors.
+    pub stdio: [Stdio; 3],
+    /// The workload's ends of the pipes, where `stdio` says pipe.
+    pub ends: Ends,
+    /// Limits, Landlock and seccomp of every command in the jail.
+    pub confinement: Confinement,
+    /// The directory on the host that holds this session's own, which is removed at the end.
+    pub sessions: OwnedFd,
+}
+
+impl Setup {
+    /// The numbers of all descriptors in here: init closes every other.
+    pub fn descriptors(&self) -> Vec<i32> {
+        let Self { channel, prepared, stdio: _, ends, confinement: _, sessions } = self;
+        let mut all = vec![channel.as_raw_fd(), sessions.as_raw_fd()];
+        all.extend(prepared.values().map(AsRawFd::as_raw_fd));
+        all.extend(ends.iter().flatten().map(AsRawFd::as_raw_fd));
+        all
+    }
+}
+
+/// Runs init; never returns.
+pub fn main(plan: &Plan, setup: Setup) -> ! {
+    let mut init = Init { plan, guards: Guards::default(), running: None, spawned: Vec::new() };
+    let status = match init.run(setup) {
+        Ok(()) => 0,
+        Err(()) => 1,
+    };
+    std::process::exit(status)
+}
+
+struct Init<'a> {
+    plan: &'a Plan,
+    guards: Guards,
+    running: Option<Pid>,
+    spawned: Vec<(Pid, u32)>,
+}
+
+/// A jail that stands.
+struct Standing {
+    workspace: OwnedFd,
+    masks: Masks,
+    terminal: Option<Terminal>,
+}
+
+struct Terminal {
+    master: OwnedFd,
+    peer: OwnedFd,
+}
+
+impl Init<'_> {
+    fn run(&mut self, setup: Setup) -> Result<(), ()> {
+        let Setup { channel, prepared, stdio, ends, confinement, sessions } = setup;
+        let original = block_signals().map_err(drop)?;
+        // A supervisor that died before this point closed the channel: EPIPE.
+        match channel.receive::<ToInit>() {
+            Ok((ToInit::Mapped, _)) => {}
+            _ => return Err(()),
+        }
+        let result = self.stand(prepared, &stdio);
+        let outcome = match result {
+            Ok(standing) => {
+                let master = standing.terminal.as_ref().map(|terminal| terminal.master.as_fd());
+                let sent = channel.send(&FromInit::Ready, master.as_slice());
+                match (sent, channel.receive::<ToInit>()) {
+                    (Ok(()), Ok((ToInit::Go, _))) => {
+                        self.supervised(&channel, standing, &stdio, ends, &confinement, original)
+                    }
+                    _ => {
+                        self.guards.remove_all(standing.workspace.as_fd());
+                        Err(())
+                    }
+                }
+            }
+            Err((failure, workspace)) => {
+                if let Some(workspace) = workspace {
+                    self.guards.remove_all(workspace.as_fd());
+                }
+                let _ = channel.send(&FromInit::Failed(failure), &[]);
+                Err(())
+            }
+        };
+        super::session_files::remove(sessions.as_fd(), &self.plan.session);
+        outcome
+    }
+
+    /// Builds the jail. On failure also returns the workspace, so that placeholders can be removed.
+    fn stand(&mut self, prepared: Prepared, stdio: &[Stdio; 3]) -> Result<Standing, (Failure, Option<OwnedFd>)> {
+        let early = |failure| (failure, None);
+        self.become_user().map_err(early)?;
+        let root = rootfs::build(self.plan, prepared).map_err(early)?;
+        let result = (|| {
+            rootfs::mount_proc(&root)?;
+            self.guards.apply_all(self.plan, root.directory(), root.workspace.as_fd(), root.masks.as_fd())?;
+            let store = root.masks.try_clone().map_err(|_| Step::Mask.failed("dup", Errno::EMFILE))?;
+            let mut masks = Masks::new(store);
+            masks.apply_all(self.plan, root.workspace.as_fd())?;
+            rootfs::enter(&root)?;
+            let terminal = if stdio.contains(&Stdio::Terminal) { Some(open_terminal()?) } else { None };
+            if let Some(terminal) = &terminal {
+                ctty::take(terminal.peer.as_fd()).map_err(|errno| Step::Terminal.failed("TIOCSCTTY", errno))?;
+            }
+            Ok((masks, terminal))
+        })();
+        match result {
+            Ok((masks, terminal)) => Ok(Standing { workspace: root.workspace, masks, terminal }),
+            Err(failure) => Err((failure, Some(root.workspace))),
+        }
+    }
+
+    /// Takes the jail's identity, leaves the host's session and hides what /proc would show of this process.
+    fn become_user(&self) -> Result<(), Failure> {
+        let fail = |what: &'static str| move |errno| Step::Identity.failed(what, errno);
+        let identity = &self.plan.identity;
+        if Uid::current().as_raw() != identity.inside_uid || Gid::current().as_raw() != identity.inside_gid {
+            let (uid, gid) = (Uid::from_raw(identity.inside_uid), Gid::from_raw(identity.inside_gid));
+            setgroups(&[]).map_err(fail("setgroups"))?;
+            setresgid(gid, gid, gid).map_err(fail("setresgid"))?;
+            setresuid(uid, uid, uid).map_err(fail("setresuid"))?;
+        }
+        process::wipe_arguments_and_environment(b"jail: init").map_err(fail("wipe arguments"))?;
+        prctl::set_name(c"jail-init").map_err(fail("PR_SET_NAME"))?;
+        prctl::set_dumpable(false).map_err(fail("PR_SET_DUMPABLE"))?;
+        // A session of its own: no controlling terminal of the host.
+        setsid().map_err(fail("setsid"))?;
+        net::loopback_up().map_err(|errno| Step::Network.failed("lo", errno))?;
+        sethostname(&self.plan.hostname).map_err(|errno| Step::Network.failed("sethostname", errno))
+    }
+
+    fn supervised(
+        &mut self,
+        channel: &Channel,
+        mut standing: Standing,
+        stdio: &[Stdio; 3],
+        ends: Ends,
+        confinement: &Confinement,
+        original: SigSet,
+    ) -> Result<(), ()> {
+        let command =
+            Command { words: &self.plan.command, environment: &self.plan.environment, directory: &self.plan.directory };
+        let terminal = standing.terminal.as_ref().map(|terminal| terminal.peer.as_fd());
+        let started = workload::start(&command, stdio, ends, terminal, false, confinement, &original);
+        let result = match started {
+            Ok(pid) => {
+                self.running = Some(pid);
+                let _ = channel.send(&FromInit::Started, &[]);
+                // Only the workload may hold the terminal: the master sees its end when the last holder is gone.
+                if let Some(terminal) = standing.terminal.take() {
+                    drop(terminal.peer);
+                }
+                self.watch(channel, &mut standing, confinement, &original)
+            }
+            Err(failure) => {
+                let _ = channel.send(&FromInit::Failed(failure), &[]);
+                Err(())
+            }
+        };
+        kill_everything();
+        self.guards.remove_all(standing.workspace.as_fd());
+        if let Ok(Some(ending)) = result {
+            let _ = channel.send(&FromInit::Ended(ending), &[]);
+        }
+        result.map(drop)
+    }
+
+    /// Serves until the workload ends (its ending) or the supervisor is gone (`None`).
+    fn watch(
+        &mut self,
+        channel: &Channel,
+        standing: &mut Standing,
+        confinement: &Confinement,
+        original: &SigSet,
+    ) -> Result<Option<Ending>, ()> {
+        let signals =
+            SignalFd::with_flags(&handled_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(drop)?;
+        loop {
+            if let Some(ending) = self.reap(channel) {
+                return Ok(Some(ending));
+            }
+            let mut descriptors =
+                [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut descriptors, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return Err(()),
+            }
+            let channel_ready = descriptors[1].revents().is_some_and(|events| !events.is_empty());
+            while let Ok(Some(_)) = signals.read_signal() {}
+            if channel_ready {
+                match channel.receive::<ToInit>() {
+                    Ok((ToInit::End, _)) => {
+                        kill_everything();
+                        return Ok(Some(Ending::Signaled(libc::SIGKILL)));
+                    }
+                    Ok((message, descriptors)) => {
+                        self.obey(channel, standing, message, descriptors, confinement, original);
+                    }
+                    Err(_) => return Ok(None),
+                }
+            }
+        }
+    }
+
+    fn obey(
+        &mut self,
+        channel: &Channel,
+        standing: &mut Standing,
+        message: ToInit,
+        descriptors: Vec<OwnedFd>,
+        confinement: &Confinement,
+        original: &SigSet,
+    ) {
+        match message {
+            ToInit::Signal(number) => {
+                if let (Some(pid), Ok(signal)) = (self.running, Signal::try_from(number)) {
+                    // The workload leads its own process group.
+                    let _ = kill(Pid::from_raw(-pid.as_raw()), signal);
+                }
+            }
+            ToInit::Continue => {
+                if let Some(pid) = self.running {
+                    let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::SIGCONT);
+                }
+            }
+            ToInit::Mask { path, .. } => {
+                let name = Path::new(std::ffi::OsStr::from_bytes(&path));
+                let error = standing
+                    .masks
+                    .apply_current(standing.workspace.as_fd(), name)
+                    .err()
+                    .map(|errno| errno.desc().to_owned());
+                let _ = channel.send(&FromInit::Masked { path, error }, &[]);
+            }
+            ToInit::Spawn(spawn) => {
+                let id = spawn.id;
+                match workload::spawn(&spawn, descriptors, &self.plan.environment, confinement, original) {
+                    Ok((pid, master)) => {
+                        self.spawned.push((pid, id));
+                        let master = master.as_ref().map(AsFd::as_fd);
+                        let _ = channel.send(&FromInit::Spawned(id), master.as_slice());
+                    }
+                    Err(failure) => {
+                        let _ = channel.send(&FromInit::SpawnFailed(id, failure), &[]);
+                    }
+                }
+            }
+            ToInit::Mapped | ToInit::Go | ToInit::End => {}
+        }
+    }
+
+    /// Collects every child that changed; returns the workload's ending.
+    fn reap(&mut self, channel: &Channel) -> Option<Ending> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+        loop {
+            let (pid, change) = match waitid(Id::All, flags) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid, Ok(Ending::Exited(status))),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Ok(Ending::Signaled(signal as i32))),
+                Ok(WaitStatus::Stopped(pid, signal)) => (pid, Err(signal)),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                // A real-time signal that nix has no name for ended or stopped the child; WNOWAIT is not set, so it
+                // is reaped, and only an orphan's status is lost.
+                Err(_) => return None,
+            };
+            match change {
+                Ok(ending) if self.running == Some(pid) => {
+                    self.running = None;
+                    return Some(ending);
+                }
+                Ok(ending) => {
+                    if let Some(index) = self.spawned.iter().position(|(spawned, _)| *spawned == pid) {
+                        let (_, id) = self.spawned.swap_remove(index);
+                        let _ = channel.send(&FromInit::SpawnEnded(id, ending), &[]);
+                    }
+                }
+                Err(signal) if self.running == Some(pid) => {
+                    let _ = channel.send(&FromInit::Stopped(signal as i32), &[]);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Opens a pty in the jail's own devpts.
+fn open_terminal() -> Result<Terminal, Failure> {
+    use nix::fcntl::{OFlag, open};
+    let master =
+        open("/dev/pts/ptmx", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+            .map_err(|errno| Step::Terminal.failed("/dev/pts/ptmx", errno))?;
+    let peer = ctty::peer(master.as_fd()).map_err(|errno| Step::Terminal.failed("TIOCGPTPEER", errno))?;
+    Ok(Terminal { master, peer })
+}
+
+/// A further terminal for `jail exec`.
+pub(super) fn open_terminal_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
+    open_terminal().map(|Terminal { master, peer }| (master, peer))
+}
+
+fn handled_signals() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    set
+}
+
+/// Blocks every signal: as PID 1 init ignores those without a handler, and it wants none. Returns the mask to restore
+/// in the workload.
+fn block_signals() -> nix::Result<SigSet> {
+    let mut original = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut original))?;
+    Ok(original)
+}
+
+/// Kills and reaps every other process of the jail.
+fn kill_everything() {
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    loop {
+        match waitid(Id::All, WaitPidFlag::WEXITED) {
+            Err(Errno::ECHILD) => return,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}

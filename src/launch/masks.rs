@@ -1,0 +1,126 @@
+//! Puts stand-ins over hidden files. Runs in init, at the launch and again when the host replaced a file.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, fstat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+
+use super::message::{Failure, Step};
+use super::rootfs::{relative, write_new_file};
+use crate::plan::{Plan, StandIn};
+use crate::sys::mount::{self, Attributes, Walk};
+
+/// Stand-ins up to this size hold blanks; larger ones are holes, which read as zeros and cost no memory.
+const BLANK_LIMIT: u64 = 64 * 1024;
+
+/// The tmpfs with the stand-ins, and how many it holds.
+#[derive(Debug)]
+pub struct Masks {
+    store: OwnedFd,
+    count: u64,
+}
+
+impl Masks {
+    /// Takes over the masks' tmpfs.
+    pub fn new(store: OwnedFd) -> Self {
+        Self { store, count: 0 }
+    }
+
+    /// Applies all masks of the plan: first every stand-in is written, then they are put in place.
+    pub fn apply_all(&mut self, plan: &Plan, workspace: BorrowedFd<'_>) -> Result<(), Failure> {
+        for mask in &plan.masks {
+            self.apply(workspace, &mask.path, mask.stand_in).map_err(|errno| {
+                let mut failure = Step::Mask.failed(mask.path.display(), errno);
+                if errno == Errno::ENOSPC {
+                    failure.detail = format!(
+                        "{}: the kernel's limit of mounts is reached with {} hidden files",
+                        mask.path.display(),
+                        plan.masks.len()
+                    );
+                }
+                failure
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Puts one stand-in over a path relative to the workspace. A path that is gone needs no mask.
+    pub fn apply(&mut self, workspace: BorrowedFd<'_>, path: &Path, stand_in: StandIn) -> nix::Result<()> {
+        let target = match open_target(workspace, path) {
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        self.cover(target.as_fd(), stand_in)
+    }
+
+    /// Masks a path that appeared or was replaced after the launch: looks at what is there now.
+    pub fn apply_current(&mut self, workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
+        let target = match open_target(workspace, path) {
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        let stat = fstat(&target)?;
+        match stat.st_mode & libc::S_IFMT {
+            // A link shows only what is visible inside; its target is masked by its own path.
+            libc::S_IFLNK => Ok(()),
+            libc::S_IFDIR => self.cover(target.as_fd(), StandIn::Directory),
+            _ => self.cover(target.as_fd(), stand_in_for(&stat)),
+        }
+    }
+
+    fn cover(&mut self, target: BorrowedFd<'_>, stand_in: StandIn) -> nix::Result<()> {
+        let name = CString::new(format!("m{}", self.count)).map_err(|_| Errno::EINVAL)?;
+        self.count += 1;
+        match stand_in {
+            StandIn::Directory => mkdirat(self.store.as_fd(), name.as_c_str(), Mode::from_bits_truncate(0o555))?,
+            StandIn::File { size, mtime: (seconds, nanoseconds), mode } => {
+                let mode = (mode & 0o777) | 0o400;
+                let file = if size <= BLANK_LIMIT {
+                    write_new_file(self.store.as_fd(), &name, &blanks(size), mode)?
+                } else {
+                    let file = write_new_file(self.store.as_fd(), &name, b"", mode)?;
+                    nix::unistd::ftruncate(&file, i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
+                    file
+                };
+                let time = TimeSpec::new(seconds, nanoseconds);
+                futimens(&file, &time, &time)?;
+            }
+        }
+        let tree = mount::clone_tree(self.store.as_fd(), &name)?;
+        mount::add_attributes(tree.as_fd(), Attributes::READ_ONLY, false)?;
+        mount::attach(tree.as_fd(), target, c"")
+    }
+}
+
+/// What stands in for a file with this metadata.
+pub fn stand_in_for(stat: &FileStat) -> StandIn {
+    StandIn::File {
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime: (stat.st_mtime, stat.st_mtime_nsec),
+        mode: stat.st_mode,
+    }
+}
+
+/// Opens a mount point below the workspace without following any link, so that it cannot lead elsewhere.
+pub fn open_target(workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
+    mount::open_beneath(
+        workspace,
+        &relative(path)?,
+        (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(),
+        0,
+        Walk::BeneathNoLinks,
+    )
+}
+
+/// Blank content: spaces and a final line end, harmless to whatever parses the file.
+fn blanks(size: u64) -> Vec<u8> {
+    let mut content = vec![b' '; usize::try_from(size).unwrap_or(0)];
+    if let Some(last) = content.last_mut() {
+        *last = b'\n';
+    }
+    content
+}

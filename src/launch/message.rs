@@ -1,0 +1,205 @@
+//! What the supervisor and init say to each other: one typed message per packet, descriptors beside it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::fdpass::{self, Wait};
+
+/// From the supervisor to init.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToInit {
+    /// The id maps are written: capabilities in the user namespace are usable.
+    Mapped,
+    /// The supervisor is ready: start the workload.
+    Go,
+    /// Deliver a signal to the foreground of the workload.
+    Signal(i32),
+    /// The workload was stopped and shall continue.
+    Continue,
+    /// Put a mask over a path that was replaced or appeared (relative to the workspace, as bytes).
+    Mask {
+        /// Relative to the workspace.
+        path: Vec<u8>,
+        /// Whether it is a directory.
+        directory: bool,
+    },
+    /// Start another command in the jail (`jail exec`); descriptors: stdin, stdout, stderr where not on a terminal.
+    Spawn(Spawn),
+    /// Kill everything and leave.
+    End,
+}
+
+/// Another command for a running jail.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spawn {
+    /// Chosen by the supervisor; comes back in the answers.
+    pub id: u32,
+    /// The command and its arguments.
+    pub command: Vec<Vec<u8>>,
+    /// Where it starts, absolute.
+    pub directory: Vec<u8>,
+    /// Value of TERM for a terminal.
+    pub term: Option<Vec<u8>>,
+    /// For stdin, stdout and stderr in turn.
+    pub stdio: [Stdio; 3],
+}
+
+/// What a standard descriptor of the workload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdio {
+    /// The jail's own terminal.
+    Terminal,
+    /// One end of a pipe whose other end the supervisor relays.
+    Pipe,
+    /// The jail's own /dev/null.
+    Null,
+}
+
+/// From init to the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromInit {
+    /// Setting up failed; init is leaving.
+    Failed(Failure),
+    /// The jail stands; descriptor: the terminal's master, if there is a terminal.
+    Ready,
+    /// The command was executed.
+    Started,
+    /// The workload was stopped by this signal.
+    Stopped(i32),
+    /// The workload has ended and everything it left behind was killed.
+    Ended(Ending),
+    /// A mask was put over a path, or why not.
+    Masked {
+        /// Relative to the workspace.
+        path: Vec<u8>,
+        /// Empty when it worked.
+        error: Option<String>,
+    },
+    /// A further command runs; descriptor: its terminal's master, if it has one.
+    Spawned(u32),
+    /// A further command could not be started.
+    SpawnFailed(u32, Failure),
+    /// A further command has ended.
+    SpawnEnded(u32, Ending),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// It returned this status.
+    Exited(i32),
+    /// It was killed by this signal.
+    Signaled(i32),
+}
+
+/// Why something failed inside: which step, on what, with which errno.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{step}: {detail}")]
+pub struct Failure {
+    /// Which step of the launch.
+    pub step: Step,
+    /// Path or system call and the error's text.
+    pub detail: String,
+    /// The error number, 0 if there is none.
+    pub errno: i32,
+}
+
+/// The steps of the launch that can fail inside; decides the hint and the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Step {
+    /// Becoming the jail's user.
+    #[error("cannot take the jail's identity")]
+    Identity,
+    /// Loopback and host name.
+    #[error("cannot set up the network and host name")]
+    Network,
+    /// Making the new root.
+    #[error("cannot build the root file system")]
+    Root,
+    /// Mounting /proc.
+    #[error("cannot mount a fresh /proc")]
+    Proc,
+    /// Hiding files.
+    #[error("cannot hide a file")]
+    Mask,
+    /// Protecting files.
+    #[error("cannot protect a path")]
+    Guard,
+    /// Entering the new root.
+    #[error("cannot enter the new root")]
+    Pivot,
+    /// The jail's own terminal.
+    #[error("cannot open a terminal")]
+    Terminal,
+    /// Capabilities, limits, Landlock, seccomp.
+    #[error("cannot confine the command")]
+    Confine,
+    /// Changing to the start directory.
+    #[error("cannot change to the start directory")]
+    Directory,
+    /// Executing the command.
+    #[error("cannot execute the command")]
+    Exec,
+    /// Talking to the supervisor.
+    #[error("lost the supervisor")]
+    Channel,
+}
+
+impl Step {
+    /// A failure of this step.
+    pub fn failed(self, what: impl std::fmt::Display, errno: Errno) -> Failure {
+        Failure { step: self, detail: format!("{what}: {}", errno.desc()), errno: errno as i32 }
+    }
+}
+
+/// One end of the channel. Packets keep their borders; an end that is gone reads as [`Errno::EPIPE`].
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends.
+    pub fn pair() -> nix::Result<(Self, Self)> {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Sends a message with descriptors.
+    pub fn send<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
+        fdpass::send(self.0.as_fd(), &bytes, descriptors)
+    }
+
+    /// Waits for a message.
+    pub fn receive<M: DeserializeOwned>(&self) -> nix::Result<(M, Vec<OwnedFd>)> {
+        Self::decode(fdpass::receive(self.0.as_fd(), Wait::Yes)?)
+    }
+
+    /// Takes a message that is there already; EAGAIN when there is none.
+    pub fn receive_now<M: DeserializeOwned>(&self) -> nix::Result<(M, Vec<OwnedFd>)> {
+        Self::decode(fdpass::receive(self.0.as_fd(), Wait::No)?)
+    }
+
+    fn decode<M: DeserializeOwned>((bytes, descriptors): (Vec<u8>, Vec<OwnedFd>)) -> nix::Result<(M, Vec<OwnedFd>)> {
+        if bytes.is_empty() {
+            return Err(Errno::EPIPE);
+        }
+        let message = serde_json::from_slice(&bytes).map_err(|_| Errno::EBADMSG)?;
+        Ok((message, descriptors))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Channel {
+    fn as_raw_fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}

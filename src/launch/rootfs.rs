@@ -1,0 +1,319 @@
+//! Builds the new root from the plan's operations and enters it. Runs in init, in its own mount namespace.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{fchdir, pivot_root, symlinkat};
+
+use super::message::{Failure, Step};
+use crate::plan::{Access, Mount, Plan};
+use crate::sys::mount::{self, Attributes, Walk};
+
+/// Trees that root's supervisor cloned and idmapped before the launch, by their path inside.
+pub type Prepared = HashMap<PathBuf, OwnedFd>;
+
+/// The root under construction, and what init keeps of it for the run.
+#[derive(Debug)]
+pub struct Root {
+    /// The root directory.
+    root: OwnedFd,
+    /// The tmpfs that mask files live on: reachable only through this descriptor.
+    pub masks: OwnedFd,
+    /// The workspace as the workload sees it.
+    pub workspace: OwnedFd,
+}
+
+impl Root {
+    /// The root directory.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// Converts a path below the root to the form that descriptor-relative calls take.
+pub fn relative(path: &Path) -> Result<CString, Errno> {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let bytes = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
+    CString::new(bytes).map_err(|_| Errno::EINVAL)
+}
+
+/// Builds everything up to, not including, masks and guards.
+pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
+    let fail = |what: &str| {
+        let what = what.to_owned();
+        move |errno| Step::Root.failed(what, errno)
+    };
+    // The namespace's copies of the host's mounts must not follow later mounts on the host.
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .map_err(fail("mount --make-rprivate /"))?;
+
+    let secure = Attributes::NO_SUID.with(Attributes::NO_DEV);
+    let root = mount::new_filesystem(c"tmpfs", &[(c"mode", c"755"), (c"size", c"16m")], secure)
+        .map_err(fail("tmpfs for the new root"))?;
+    mount::attach(root.as_fd(), AT_FDCWD, c"/").map_err(fail("attach the new root"))?;
+    let mut parents = Parents { root: root.as_fd() };
+
+    // One tmpfs serves all private directories, so that one size bounds them all. It and the masks' tmpfs are
+    // attached below /proc, where the proc file system then covers them: the workload has no path to either.
+    parents.directory(Path::new("/proc")).map_err(fail("/proc"))?;
+    let size = CString::new(plan.scratch_bytes.to_string()).map_err(|_| fail("scratch size")(Errno::EINVAL))?;
+    let scratch = mount::new_filesystem(c"tmpfs", &[(c"mode", c"755"), (c"size", &size)], secure)
+        .map_err(fail("tmpfs for private directories"))?;
+    mount::attach(scratch.as_fd(), root.as_fd(), c"proc").map_err(fail("attach private directories"))?;
+
+    for (number, operation) in plan.mounts.iter().enumerate() {
+        let what = || operation.path().display().to_string();
+        apply(operation, number, &mut parents, scratch.as_fd(), &mut prepared)
+            .map_err(|errno| Step::Root.failed(what(), errno))?;
+    }
+
+    let devpts = mount::new_filesystem(
+        c"devpts",
+        &[(c"newinstance", c""), (c"ptmxmode", c"0666"), (c"mode", c"0620")],
+        Attributes::NO_SUID.with(Attributes::NO_EXEC),
+    )
+    .map_err(fail("/dev/pts"))?;
+    mount::attach(devpts.as_fd(), root.as_fd(), c"dev/pts").map_err(fail("attach /dev/pts"))?;
+
+    let masks =
+        mount::new_filesystem(c"tmpfs", &[(c"mode", c"755"), (c"nr_inodes", c"0")], secure.with(Attributes::NO_EXEC))
+            .map_err(fail("tmpfs for masks"))?;
+    // On top of the scratch tmpfs, whose own attachment nothing needs any more.
+    mount::attach(masks.as_fd(), scratch.as_fd(), c"").map_err(fail("attach masks"))?;
+
+    let workspace = relative(&plan.workspace)
+        .and_then(|path| {
+            mount::open_beneath(
+                root.as_fd(),
+                &path,
+                (OFlag::O_PATH | OFlag::O_DIRECTORY).bits(),
+                0,
+                Walk::BeneathNoLinks,
+            )
+        })
+        .map_err(fail(&plan.workspace.display().to_string()))?;
+    Ok(Root { root, masks, workspace })
+}
+
+fn apply(
+    operation: &Mount,
+    number: usize,
+    parents: &mut Parents<'_>,
+    scratch: BorrowedFd<'_>,
+    prepared: &mut Prepared,
+) -> nix::Result<()> {
+    let target = relative(operation.path())?;
+    match operation {
+        Mount::Directory { path } => parents.directory(path),
+        Mount::Symlink { path, target } => {
+            parents.of(path)?;
+            symlinkat(target.as_path(), parents.root, relative(path)?.as_c_str())
+        }
+        Mount::File { path, content } => {
+            parents.of(path)?;
+            write_new_file(parents.root, &target, content.as_bytes(), 0o444).map(drop)
+        }
+        Mount::Private { path, mode } => {
+            parents.directory(path)?;
+            let name = CString::new(number.to_string()).map_err(|_| Errno::EINVAL)?;
+            mkdirat(scratch, name.as_c_str(), Mode::from_bits_truncate(*mode))?;
+            // The mode given to mkdir passes the umask; sticky and world-writable bits must not.
+            nix::sys::stat::fchmodat(
+                scratch,
+                name.as_c_str(),
+                Mode::from_bits_truncate(*mode),
+                nix::sys::stat::FchmodatFlags::FollowSymlink,
+            )?;
+            let tree = mount::clone_tree(scratch, &name)?;
+            mount::attach(tree.as_fd(), parents.root, &target)
+        }
+        Mount::Bind { path, source, access, directory, .. } => {
+            let tree = match prepared.remove(path) {
+                Some(tree) => tree,
+                None => {
+                    let source = CString::new(source.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+                    mount::clone_tree(AT_FDCWD, &source)?
+                }
+            };
+            mount::add_attributes(tree.as_fd(), attributes(*access), true)?;
+            if *directory {
+                parents.directory(path)?;
+            } else {
+                parents.of(path)?;
+                match write_new_file(parents.root, &target, b"", 0o444) {
+                    Ok(_) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            // Without links: a directory of the host that was bound earlier could hold one that leads elsewhere.
+            let point = mount::open_beneath(
+                parents.root,
+                &target,
+                (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(),
+                0,
+                Walk::BeneathNoLinks,
+            )?;
+            mount::attach(tree.as_fd(), point.as_fd(), c"")
+        }
+    }
+}
+
+fn attributes(access: Access) -> Attributes {
+    let secure = Attributes::NO_SUID.with(Attributes::NO_DEV);
+    match access {
+        Access::ReadOnly => secure.with(Attributes::READ_ONLY),
+        Access::ReadWrite | Access::Workspace => secure,
+        // Writing to a device does not write to the file system it lies on.
+        Access::Device => Attributes::NO_SUID.with(Attributes::NO_EXEC).with(Attributes::READ_ONLY),
+    }
+}
+
+/// Creates missing directories below the root.
+struct Parents<'a> {
+    root: BorrowedFd<'a>,
+}
+
+impl Parents<'_> {
+    /// Makes the directories above a path.
+    fn of(&mut self, path: &Path) -> nix::Result<()> {
+        match path.parent() {
+            Some(parent) if parent != Path::new("/") => self.directory(parent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a directory and those above it.
+    fn directory(&mut self, path: &Path) -> nix::Result<()> {
+        if path == Path::new("/") {
+            return Ok(());
+        }
+        let name = relative(path)?;
+        match mkdirat(self.root, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(Errno::ENOENT) => {
+                self.of(path)?;
+                mkdirat(self.root, name.as_c_str(), Mode::from_bits_truncate(0o755))
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// Creates a file that must not exist yet and fills it.
+pub fn write_new_file(dir: BorrowedFd<'_>, name: &CStr, content: &[u8], mode: u32) -> nix::Result<OwnedFd> {
+    let file = mount::open_beneath(
+        dir,
+        name,
+        (OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL).bits(),
+        mode,
+        Walk::BeneathNoLinks,
+    )?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        match nix::unistd::write(file.as_fd(), rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(file)
+}
+
+/// Entries of /proc that are not about processes of the jail and that no program needs: covered by something empty.
+const PROC_HIDDEN: &[(&str, &str)] = &[
+    ("acpi", "hardware"),
+    ("asound", "hardware"),
+    ("bus", "hardware: raw access to devices"),
+    ("driver", "hardware"),
+    ("fs", "host file systems and their names"),
+    ("interrupts", "side channel: keystroke timing"),
+    ("irq", "interrupt routing"),
+    ("kallsyms", "kernel addresses"),
+    ("kcore", "kernel memory"),
+    ("key-users", "host keyrings"),
+    ("keys", "host keyrings"),
+    ("kmsg", "kernel log"),
+    ("kpagecgroup", "physical memory"),
+    ("kpagecount", "physical memory"),
+    ("kpageflags", "physical memory"),
+    ("latency_stats", "host activity"),
+    ("modules", "kernel modules"),
+    ("mtrr", "memory types"),
+    ("pagetypeinfo", "physical memory"),
+    ("sched_debug", "names of host processes"),
+    ("schedstat", "host activity"),
+    ("scsi", "hardware"),
+    ("slabinfo", "kernel allocator"),
+    ("sysrq-trigger", "reboots and crashes the host"),
+    ("sysvipc", "covered for symmetry with the private IPC namespace"),
+    ("timer_list", "host activity"),
+    ("timer_stats", "host activity"),
+    ("tty", "host terminals"),
+    ("vmallocinfo", "kernel addresses"),
+    ("vmstat", "host activity"),
+    ("zoneinfo", "physical memory"),
+];
+
+/// Mounts a fresh /proc while the host's is still there: without a visible one the kernel refuses (EPERM).
+pub fn mount_proc(root: &Root) -> Result<(), Failure> {
+    let attributes = Attributes::NO_SUID.with(Attributes::NO_DEV).with(Attributes::NO_EXEC);
+    let fail = |what: &'static str| move |errno| Step::Proc.failed(what, errno);
+    let proc = mount::new_filesystem(c"proc", &[], attributes).map_err(fail("fsmount proc"))?;
+    mount::attach(proc.as_fd(), root.masks.as_fd(), c"").map_err(fail("attach /proc"))?;
+
+    let sys = mount::clone_tree(proc.as_fd(), c"sys").map_err(fail("/proc/sys"))?;
+    mount::add_attributes(sys.as_fd(), attributes.with(Attributes::READ_ONLY), true).map_err(fail("/proc/sys"))?;
+    mount::attach(sys.as_fd(), proc.as_fd(), c"sys").map_err(fail("/proc/sys"))?;
+
+    // The covers lie on the masks' tmpfs, which /proc has just covered itself.
+    let masks = root.masks.as_fd();
+    write_new_file(masks, c"empty", b"", 0o444).map_err(fail("cover"))?;
+    mkdirat(masks, c"none", Mode::from_bits_truncate(0o555)).map_err(fail("cover"))?;
+    for (name, _) in PROC_HIDDEN {
+        let name = CString::new(*name).map_err(|_| fail("cover")(Errno::EINVAL))?;
+        let target = match mount::open_beneath(
+            proc.as_fd(),
+            &name,
+            (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(),
+            0,
+            Walk::BeneathNoLinks,
+        ) {
+            Ok(target) => target,
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => return Err(Step::Proc.failed(format!("/proc/{}", name.to_string_lossy()), errno)),
+        };
+        let stat = nix::sys::stat::fstat(&target).map_err(fail("fstat"))?;
+        let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let cover = if directory { c"none" } else { c"empty" };
+        let cover = mount::clone_tree(masks, cover).map_err(fail("clone a cover"))?;
+        mount::add_attributes(cover.as_fd(), attributes.with(Attributes::READ_ONLY), false)
+            .and_then(|()| mount::attach(cover.as_fd(), target.as_fd(), c""))
+            .map_err(|errno| Step::Proc.failed(format!("/proc/{}", name.to_string_lossy()), errno))?;
+    }
+    Ok(())
+}
+
+/// Makes the root read-only and the only thing that exists.
+pub fn enter(root: &Root) -> Result<(), Failure> {
+    let fail = |what: &'static str| move |errno| Step::Pivot.failed(what, errno);
+    mount::add_attributes(root.root.as_fd(), Attributes::READ_ONLY, false).map_err(fail("read-only root"))?;
+    fchdir(root.root.as_fd()).map_err(fail("fchdir"))?;
+    // With both arguments the same directory the old root ends up stacked on the new one (pivot_root(2)) ...
+    pivot_root(".", ".").map_err(fail("pivot_root"))?;
+    // ... from where it is detached with everything below it.
+    umount2(".", MntFlags::MNT_DETACH).map_err(fail("umount the old root"))?;
+    nix::unistd::chdir("/").map_err(fail("chdir /"))
+}

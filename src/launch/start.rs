@@ -1,0 +1,170 @@
+//! The supervisor's side of the launch: clone into all namespaces, write the id maps, wait until the jail stands.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::cgroup::Cgroup;
+use super::init::{self, Setup};
+use super::message::{Channel, Failure, FromInit, Step, ToInit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Plan;
+use crate::sys::clone::{ALL_NAMESPACES, Cloned, clone_into};
+use crate::sys::process;
+
+/// A jail that stands and waits for its workload to be started.
+#[derive(Debug)]
+pub struct Launched {
+    /// Init's process id on the host.
+    pub pid: Pid,
+    /// Refers to exactly init.
+    pub pidfd: OwnedFd,
+    /// The channel to init.
+    pub channel: Channel,
+    /// The master of the jail's terminal, when the plan has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Clones init and waits until the jail stands. Everything not in `setup` is closed inside.
+pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> Result<Launched> {
+    // An inherited ignored SIGCHLD would make the kernel reap init behind our back.
+    process::default_signal(Signal::SIGCHLD)
+        .map_err(|errno| Error::setup(format!("cannot reset SIGCHLD: {}", errno.desc())))?;
+    match clone_into(ALL_NAMESPACES, cgroup.descriptor()).map_err(explain_clone)? {
+        Cloned::Child => {
+            let keep = setup.descriptors();
+            if process::keep_only(&keep).is_err() {
+                std::process::exit(1);
+            }
+            init::main(plan, setup)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(setup);
+            let launched = Launched { pid: Pid::from_raw(pid), pidfd, channel, terminal: None };
+            cgroup
+                .enter(pid)
+                .map_err(|directory| Error::setup(format!("cannot move the jail into {}", directory.display())))
+                .and_then(|()| write_id_maps(plan, pid))
+                .inspect_err(|_| drop(launched.abandon()))?;
+            wait_until_it_stands(launched)
+        }
+    }
+}
+
+fn wait_until_it_stands(mut launched: Launched) -> Result<Launched> {
+    let answer = launched.channel.send(&ToInit::Mapped, &[]).and_then(|()| launched.channel.receive::<FromInit>());
+    match answer {
+        Ok((FromInit::Ready, descriptors)) => {
+            launched.terminal = descriptors.into_iter().next();
+            Ok(launched)
+        }
+        Ok((FromInit::Failed(failure), _)) => {
+            launched.abandon();
+            Err(explain(&failure))
+        }
+        Ok(_) => {
+            launched.abandon();
+            Err(Error::setup("init answered out of turn"))
+        }
+        Err(errno) => {
+            let status = launched.abandon();
+            Err(Error::setup(format!("init ended while setting up the jail ({status}, {})", errno.desc())))
+        }
+    }
+}
+
+impl Launched {
+    /// Lets init end by closing the channel's meaning: it is killed if it does not, then reaped.
+    pub fn abandon(&self) -> String {
+        let _ = self.channel.send(&ToInit::End, &[]);
+        let _ = nix::sys::socket::shutdown(self.channel.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        match waitpid(self.pid, None) {
+            Ok(WaitStatus::Exited(_, status)) => format!("exit status {status}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+            _ => "gone".to_owned(),
+        }
+    }
+}
+
+fn write_id_maps(plan: &Plan, pid: i32) -> Result<()> {
+    let identity = &plan.identity;
+    let write = |name: &str, content: String| -> Result<()> {
+        fs::write(format!("/proc/{pid}/{name}"), content).map_err(|error| explain_map(name, &error))
+    };
+    // An ordinary user may write the group map only after giving up setgroups(2) (user_namespaces(7)).
+    if !nix::unistd::Uid::effective().is_root() {
+        write("setgroups", "deny".to_owned())?;
+    }
+    write("uid_map", format!("{} {} 1", identity.inside_uid, identity.host_uid))?;
+    write("gid_map", format!("{} {} 1", identity.inside_gid, identity.host_gid))
+}
+
+/// What keeps a promise from being kept when no user namespace can be had, and the remedy.
+fn explain_clone(errno: Errno) -> Error {
+    let error = Error::setup(format!("cannot create the jail's namespaces: {}", errno.desc()));
+    match errno {
+        Errno::EPERM | Errno::EACCES => error.hint(namespace_remedy()),
+        Errno::ENOSPC => error.hint("user namespaces are switched off: sysctl user.max_user_namespaces=10000"),
+        Errno::ENOSYS | Errno::EINVAL => error.hint("this kernel lacks user namespaces; `jail doctor` says more"),
+        Errno::EAGAIN => error.hint("the limit on processes is reached: see `ulimit -u`"),
+        _ => error.hint("`jail doctor` says what this machine can enforce"),
+    }
+}
+
+fn explain_map(name: &str, error: &io::Error) -> Error {
+    Error::setup(format!("cannot write {name} of the jail's user namespace: {error}")).hint(namespace_remedy())
+}
+
+/// The likeliest reason why an unprivileged user namespace is refused here, with its exact remedy.
+pub fn namespace_remedy() -> String {
+    let sysctl = |name: &str| fs::read_to_string(Path::new("/proc/sys").join(name)).ok();
+    let is = |name: &str, value: &str| sysctl(name).is_some_and(|text| text.trim() == value);
+    if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "AppArmor restricts user namespaces here: put the profile that `jail doctor --apparmor-profile` prints \
+         into /etc/apparmor.d/jail and load it with `apparmor_parser -r /etc/apparmor.d/jail`"
+            .to_owned()
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        "user namespaces are switched off: sysctl kernel.unprivileged_userns_clone=1".to_owned()
+    } else if is("user/max_user_namespaces", "0") {
+        "user namespaces are switched off: sysctl user.max_user_namespaces=10000".to_owned()
+    } else {
+        "in a container, start it with a seccomp profile that allows user namespaces \
+         (docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined), not in a chroot; \
+         `jail doctor` says more"
+            .to_owned()
+    }
+}
+
+/// Turns a failure inside into an error with its exit status and hint.
+pub fn explain(failure: &Failure) -> Error {
+    let kind = match (failure.step, Errno::from_raw(failure.errno)) {
+        (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => ErrorKind::NotFound,
+        (Step::Exec, _) => ErrorKind::NotExecutable,
+        _ => ErrorKind::Setup,
+    };
+    let error = Error::new(kind, failure);
+    match failure.step {
+        Step::Exec if kind == ErrorKind::NotFound => {
+            error.hint("the command must be in a directory that is visible inside; `jail plan` lists them")
+        }
+        Step::Exec => error.hint("is it executable, and are its interpreter and libraries visible inside?"),
+        Step::Proc => error.hint(
+            "a fresh /proc needs an unmasked one outside: in a container add --security-opt systempaths=unconfined",
+        ),
+        Step::Root | Step::Pivot if failure.errno == Errno::EPERM as i32 || failure.errno == Errno::EACCES as i32 => {
+            error.hint(namespace_remedy())
+        }
+        Step::Directory => error.hint("the start directory must be inside the workspace"),
+        Step::Mask if failure.errno == Errno::ENOSPC as i32 => {
+            error.hint("hide their directory instead ([filesystem] hide), or raise sysctl fs.mount-max")
+        }
+        Step::Confine => error.hint("`jail doctor` says what this machine can enforce"),
+        _ => error,
+    }
+}

@@ -1,0 +1,201 @@
+//! The supervisor's loop: one task that serves init, the terminal, signals, the watcher and the control socket.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use tokio::io::unix::AsyncFd;
+
+use super::control::{self, Answer, Request};
+use super::signals::{Asked, Signals};
+use crate::audit::{Event, Recorder};
+use crate::error::{Error, Result};
+use crate::launch::message::{Channel, Ending, FromInit, Spawn, ToInit};
+use crate::launch::start::explain;
+use crate::plan::Plan;
+use crate::sys::readiness;
+
+/// What the loop serves.
+#[derive(Debug)]
+pub struct Jail<'a> {
+    plan: &'a Plan,
+    channel: Channel,
+    /// The same socket, for waiting.
+    channel_ready: AsyncFd<OwnedFd>,
+    control: AsyncFd<OwnedFd>,
+    recorder: &'a mut Recorder,
+    clients: HashMap<u32, OwnedFd>,
+    next_client: u32,
+    /// Connections that asked for the end of the run: closed when everything is gone.
+    killers: Vec<OwnedFd>,
+}
+
+/// What happened in one turn of the loop.
+#[derive(Debug)]
+pub enum Turn {
+    /// Nothing the caller has to act on.
+    Served,
+    /// The workload runs.
+    Started,
+    /// The workload was stopped; the caller stops too and then calls [`Jail::resume`].
+    Stopped,
+    /// The outer terminal has another size.
+    Resized,
+    /// A mask could not be renewed.
+    MaskFailed(String, String),
+    /// The run is over.
+    Ended(Ending),
+}
+
+impl<'a> Jail<'a> {
+    /// Takes over the channel and the control socket. Needs a running tokio.
+    pub fn new(plan: &'a Plan, channel: Channel, control: OwnedFd, recorder: &'a mut Recorder) -> Result<Self> {
+        let failed = |error: std::io::Error| Error::setup(format!("cannot watch a descriptor: {error}"));
+        Ok(Self {
+            plan,
+            channel_ready: channel.as_fd().try_clone_to_owned().and_then(readiness::readable).map_err(failed)?,
+            channel,
+            control: readiness::readable(control).map_err(failed)?,
+            recorder,
+            clients: HashMap::new(),
+            next_client: 1,
+            killers: Vec::new(),
+        })
+    }
+
+    /// Starts the workload.
+    pub fn go(&self) -> Result<()> {
+        self.tell(&ToInit::Go)
+    }
+
+    /// Continues a stopped workload.
+    pub fn resume(&self) -> Result<()> {
+        self.tell(&ToInit::Continue)
+    }
+
+    /// Kills everything in the jail; an ending follows.
+    pub fn end(&self) -> Result<()> {
+        self.tell(&ToInit::End)
+    }
+
+    /// Has a path hidden that was replaced or appeared.
+    pub fn mask(&self, path: &[u8], directory: bool) -> Result<()> {
+        self.tell(&ToInit::Mask { path: path.to_owned(), directory })
+    }
+
+    fn tell(&self, message: &ToInit) -> Result<()> {
+        self.channel.send(message, &[]).map_err(|errno| Error::setup(format!("lost the jail's init: {}", errno.desc())))
+    }
+
+    /// Waits for one thing to happen and serves it. Cancel-safe: it only ever waits for readiness.
+    pub async fn turn(&mut self, signals: &mut Signals) -> Result<Turn> {
+        tokio::select! {
+            ready = self.channel_ready.readable() => {
+                let mut ready = ready.map_err(|error| Error::setup(format!("cannot poll: {error}")))?;
+                let message = self.channel.receive_now::<FromInit>();
+                // Only an empty channel clears the readiness: it is reported once, however many messages wait.
+                if matches!(message, Err(Errno::EAGAIN)) {
+                    ready.clear_ready();
+                    return Ok(Turn::Served);
+                }
+                drop(ready);
+                self.hear(message)
+            }
+            asked = signals.next() => self.pass_on(asked),
+            ready = self.control.readable() => {
+                let mut ready = ready.map_err(|error| Error::setup(format!("cannot poll: {error}")))?;
+                ready.clear_ready();
+                drop(ready);
+                while let Some(client) = control::accept(self.control.get_ref()) {
+                    self.serve(client)?;
+                }
+                Ok(Turn::Served)
+            }
+        }
+    }
+
+    fn pass_on(&mut self, asked: Asked) -> Result<Turn> {
+        match asked {
+            Asked::Forward(signal) => self.tell(&ToInit::Signal(signal as i32)).map(|()| Turn::Served),
+            Asked::Stop => {
+                self.tell(&ToInit::Signal(Signal::SIGSTOP as i32))?;
+                Ok(Turn::Served)
+            }
+            Asked::Resized => Ok(Turn::Resized),
+        }
+    }
+
+    fn hear(&mut self, message: nix::Result<(FromInit, Vec<OwnedFd>)>) -> Result<Turn> {
+        let (message, descriptors) = message.map_err(|errno| {
+            Error::setup(format!("the jail's init is gone ({}); everything in the jail was killed", errno.desc()))
+        })?;
+        match message {
+            FromInit::Failed(failure) => Err(explain(&failure)),
+            FromInit::Started => Ok(Turn::Started),
+            FromInit::Stopped(_) => Ok(Turn::Stopped),
+            FromInit::Ended(ending) => Ok(Turn::Ended(ending)),
+            FromInit::Ready => Err(Error::setup("init answered out of turn")),
+            FromInit::Masked { path, error } => {
+                let path = String::from_utf8_lossy(&path).into_owned();
+                self.recorder.append(&Event::Masked { path: path.clone(), error: error.as_deref() })?;
+                Ok(error.map_or(Turn::Served, |error| Turn::MaskFailed(path, error)))
+            }
+            FromInit::Spawned(id) => {
+                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                self.answer(id, &Answer::Running, &descriptors);
+                Ok(Turn::Served)
+            }
+            FromInit::SpawnFailed(id, failure) => {
+                self.answer(id, &Answer::Failed(failure), &[]);
+                self.clients.remove(&id);
+                Ok(Turn::Served)
+            }
+            FromInit::SpawnEnded(id, ending) => {
+                self.answer(id, &Answer::Ended(ending), &[]);
+                self.clients.remove(&id);
+                Ok(Turn::Served)
+            }
+        }
+    }
+
+    fn answer(&self, id: u32, answer: &Answer, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
+        if let Some(client) = self.clients.get(&id) {
+            // A client that left is no reason to end the run.
+            let _ = control::send(client.as_fd(), answer, descriptors);
+        }
+    }
+
+    /// Reads a client's one request. The client sends it before or right after connecting; one that does not within
+    /// a moment is dropped.
+    fn serve(&mut self, client: OwnedFd) -> Result<()> {
+        let Some((request, descriptors)) = control::request(&client, Duration::from_millis(500)) else {
+            return Ok(());
+        };
+        match request {
+            Request::Kill => {
+                let _ = control::send(client.as_fd(), &Answer::Killing, &[]);
+                self.killers.push(client);
+                self.end()
+            }
+            Request::Exec { command, directory, term, stdio } => {
+                let id = self.next_client;
+                self.next_client += 1;
+                let shown = command.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+                self.recorder.append(&Event::Exec { command: shown })?;
+                let directory = if directory.is_empty() {
+                    std::os::unix::ffi::OsStrExt::as_bytes(self.plan.directory.as_os_str()).to_owned()
+                } else {
+                    directory
+                };
+                let spawn = ToInit::Spawn(Spawn { id, command, directory, term, stdio });
+                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                self.clients.insert(id, client);
+                self.channel
+                    .send(&spawn, &descriptors)
+                    .map_err(|errno| Error::setup(format!("lost the jail's init: {}", errno.desc())))
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One run from plan to exit status.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::control;
+use super::jail::{Jail, Turn};
+use super::pipes::Pipes;
+use super::session::{self, SessionInfo, Sessions};
+use super::signals::Signals;
+use super::terminal::relay::{InnerEnds, Relay};
+use super::terminal::stdio;
+use crate::audit::{self, Event, Recorder};
+use crate::error::{Error, Result};
+use crate::guard;
+use crate::launch::cgroup::Cgroup;
+use crate::launch::confine::{Capabilities, Confinement};
+use crate::launch::init::Setup;
+use crate::launch::message::{Channel, Ending};
+use crate::launch::{idmap, start};
+use crate::plan::Plan;
+use crate::plan::limits::LimitsPlan;
+use crate::policy::LimitsPolicy;
+use crate::tree::{self, Query, TreeFacts, escape};
+
+/// What a run needs.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// What will be done.
+    pub plan: &'a Plan,
+    /// Bounds, for the cgroup and the clock.
+    pub limits: &'a LimitsPolicy,
+    /// Profiles that took part, for the record.
+    pub profiles: &'a [String],
+    /// What the watcher and the second pass look for.
+    pub query: &'a Query,
+    /// What the first pass found.
+    pub before: &'a TreeFacts,
+    /// Where records are kept.
+    pub state: &'a Path,
+}
+
+/// Tells the user something while the run goes on.
+pub type Tell<'a> = &'a dyn Fn(&str);
+
+/// How a run ended, and what there is to say about it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Decides the exit status.
+    pub ending: Ending,
+    /// For the user.
+    pub summary: Summary,
+}
+
+/// What is said at the end of a run.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// The session's name.
+    pub session: String,
+    /// Exit status, or 128 plus the signal.
+    pub status: i32,
+    /// How many paths were hidden at the start.
+    pub hidden: usize,
+    /// How many were hidden during the run.
+    pub hidden_later: usize,
+    /// What the workload changed that the host will execute.
+    pub planted: Vec<String>,
+    /// What bounded the run.
+    pub limits: String,
+    /// Where the record is.
+    pub record: PathBuf,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}: {} hidden", self.session, self.hidden + self.hidden_later)?;
+        if self.planted.is_empty() {
+            return write!(f, ", nothing changed that the host executes");
+        }
+        write!(f, ", {} changed that the host executes:", self.planted.len())?;
+        const SHOWN: usize = 12;
+        for line in self.planted.iter().take(SHOWN) {
+            write!(f, "\n  {line}")?;
+        }
+        if self.planted.len() > SHOWN {
+            write!(f, "\n  and {} more, see {}", self.planted.len() - SHOWN, self.record.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a plan. Everything on the host that the run made, except its record, is gone when this returns.
+pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
+    let plan = run.plan;
+    let sessions = Sessions::open()?;
+    let mut recorder = Recorder::create(run.state, &plan.session)?;
+    recorder.append(&start_event(run))?;
+    let directory = sessions.create(&session_info(plan)?)?;
+    let result = launch_and_serve(run, &sessions, &directory, &mut recorder, tell);
+    sessions.remove(&plan.session);
+    let (ending, hidden_later, limits) = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            // Best effort: the error itself is what the user has to see.
+            let _ = recorder.append(&Event::SessionEnd { status: i32::from(error.kind().exit_code()) });
+            return Err(error);
+        }
+    };
+    let planted = planted(run, &mut recorder)?;
+    let status = ending.status();
+    recorder.append(&Event::SessionEnd { status })?;
+    let summary = Summary {
+        session: plan.session.clone(),
+        status,
+        hidden: plan.masks.len(),
+        hidden_later,
+        planted,
+        limits,
+        record: recorder.path().to_owned(),
+    };
+    Ok(Outcome { ending, summary })
+}
+
+fn start_event<'a>(run: &Run<'a>) -> Event<'a> {
+    Event::SessionStart {
+        version: env!("CARGO_PKG_VERSION"),
+        command: run.plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        workspace: run.plan.workspace.display().to_string(),
+        profiles: run.profiles,
+        hidden: run.plan.masks.iter().map(|mask| escape(&mask.path)).collect(),
+    }
+}
+
+fn session_info(plan: &Plan) -> Result<SessionInfo> {
+    let pid = std::process::id();
+    Ok(SessionInfo {
+        session: plan.session.clone(),
+        pid,
+        start_ticks: session::start_ticks(pid)
+            .ok_or_else(|| Error::setup("cannot read /proc/self/stat").hint("jail needs /proc"))?,
+        started: audit::now(),
+        command: plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        workspace: plan.workspace.display().to_string(),
+    })
+}
+
+/// Compares the workspace with the first pass and records what the host will execute.
+fn planted(run: &Run<'_>, recorder: &mut Recorder) -> Result<Vec<String>> {
+    let after = tree::pass(run.query)?;
+    let mut lines = Vec::new();
+    for planted in guard::report(run.before, &after) {
+        recorder.append(&Event::Planted { path: escape(&planted.path.0), what: planted.what })?;
+        lines.push(planted.to_string());
+    }
+    Ok(lines)
+}
+
+type Served = (Ending, usize, String);
+
+fn launch_and_serve(
+    run: &Run<'_>,
+    sessions: &Sessions,
+    directory: &Path,
+    recorder: &mut Recorder,
+    tell: Tell<'_>,
+) -> Result<Served> {
+    let plan = run.plan;
+    let control = control::bind(&directory.join("control.sock"))?;
+    let cgroup = Cgroup::create(&plan.session, run.limits);
+    let stdio = stdio::classify();
+    let Pipes { kinds, inside, outside } = Pipes::open(&stdio)?;
+    let seccomp = plan.seccomp.compile().map_err(Error::setup)?;
+    let (ours, theirs) =
+        Channel::pair().map_err(|errno| Error::setup(format!("cannot open a socket: {}", errno.desc())))?;
+    let setup = Setup {
+        channel: theirs,
+        prepared: idmap::prepare(plan)?,
+        stdio: kinds,
+        ends: inside,
+        confinement: Confinement {
+            limits: LimitsPlan::new(run.limits, cgroup.memory),
+            capabilities: Capabilities::Held,
+            keep_fds: Vec::new(),
+            landlock: Some(plan.landlock.clone()),
+            seccomp,
+        },
+        sessions: sessions.directory()?,
+    };
+    let launched = start::launch(plan, setup, ours, &cgroup)?;
+    let [stdin, stdout, stderr] = outside;
+    let inner = InnerEnds { pty: launched.terminal, stdin, stdout, stderr };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::setup(format!("cannot start the event loop: {error}")))?;
+    let result = runtime.block_on(serve(run, launched.channel, control, recorder, &stdio, inner, tell));
+    // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
+    let _ = nix::sys::wait::waitpid(launched.pid, None);
+    let (ending, hidden_later) = result?;
+    Ok((ending, hidden_later, cgroup.describe()))
+}
+
+async fn serve(
+    run: &Run<'_>,
+    channel: Channel,
+    control: OwnedFd,
+    recorder: &mut Recorder,
+    stdio: &stdio::StdioPlan,
+    inner: InnerEnds,
+    tell: Tell<'_>,
+) -> Result<(Ending, usize)> {
+    let mut signals = Signals::listen()?;
+    let mut jail = Jail::new(run.plan, channel, control, recorder)?;
+    let mut relay = Relay::new(stdio, inner)?;
+    let deadline = run.limits.time.as_ref().map(|limit| limit.value);
+    let clock = tokio::time::sleep(deadline.unwrap_or(Duration::MAX));
+    tokio::pin!(clock);
+    let mut timed_out = false;
+    let mut silent = false;
+    jail.go()?;
+    let ending = loop {
+        tokio::select! {
+            turn = jail.turn(&mut signals) => match turn? {
+                Turn::Served | Turn::Started => {}
+                Turn::MaskFailed(path, error) => {
+                    tell(&format!("cannot hide {path}: {error}; the run is stopped"));
+                    jail.end()?;
+                }
+                Turn::Resized => relay.resize(),
+                Turn::Stopped => {
+                    relay.suspend().map_err(|error| Error::setup(format!("cannot stop: {error}")))?;
+                    relay.resumed();
+                    jail.resume()?;
+                }
+                Turn::Ended(ending) => break ending,
+            },
+            () = relay.run(), if !silent => silent = true,
+            () = &mut clock, if !timed_out => {
+                timed_out = true;
+                tell("the time limit is reached; the run is stopped");
+                jail.end()?;
+            }
+        }
+    };
+    relay.drain().await;
+    for loss in relay.losses() {
+        tell(&format!("{} is incomplete: {}", loss.stream, loss.error));
+    }
+    // timeout(1) uses the same status.
+    Ok((if timed_out { Ending::Exited(124) } else { ending }, 0))
+}

@@ -1,0 +1,161 @@
+//! Sessions of this user: their directory on the host, which ones are alive, and sweeping what a crash left.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::launch::session_files;
+
+/// What `jail ps` shows of a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Its name.
+    pub session: String,
+    /// The supervisor's process id.
+    pub pid: u32,
+    /// The supervisor's start time in clock ticks since boot: with the id it names exactly one process.
+    pub start_ticks: u64,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// The command as typed.
+    pub command: Vec<String>,
+    /// The workspace.
+    pub workspace: String,
+}
+
+/// The directory that holds all sessions of this user, opened and checked to be private.
+#[derive(Debug)]
+pub struct Sessions {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+/// A new name for a session: 12 hexadecimal digits.
+pub fn new_name() -> Result<String> {
+    let mut bytes = [0; 6];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Error::setup(format!("cannot read /dev/urandom: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl Sessions {
+    /// Opens `$XDG_RUNTIME_DIR/jail`, or `/tmp/jail-UID` where there is none, and makes it if needed.
+    ///
+    /// Error when it is not a directory of this user that nobody else can enter.
+    pub fn open() -> Result<Self> {
+        let uid = Uid::effective().as_raw();
+        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| {
+            path.is_absolute() && fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid)
+        });
+        let path = base.map_or_else(|| PathBuf::from(format!("/tmp/jail-{uid}")), |base| base.join("jail"));
+        let failed = |what: &str| Error::setup(format!("cannot use the session directory {}: {what}", path.display()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(&error.to_string())),
+        }
+        // Not through a link that somebody else put into a shared directory.
+        let directory = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&path)
+            .map_err(|error| failed(&error.to_string()))?;
+        let found = directory.metadata().map_err(|error| failed(&error.to_string()))?;
+        if found.uid() != uid || found.mode() & 0o077 != 0 {
+            return Err(failed("it belongs to somebody else or others may enter it")
+                .hint(format!("remove it, or run: chmod 700 {}", path.display())));
+        }
+        Ok(Self { path, directory: directory.into() })
+    }
+
+    /// The directory's descriptor, which init keeps to clean up.
+    pub fn directory(&self) -> Result<OwnedFd> {
+        self.directory.try_clone().map_err(|error| Error::setup(format!("cannot duplicate a descriptor: {error}")))
+    }
+
+    /// Makes a session's directory with its description; the control socket is bound in it later.
+    pub fn create(&self, info: &SessionInfo) -> Result<PathBuf> {
+        let path = self.path.join(&info.session);
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::setup(format!("cannot create the session {}: {error}", path.display()))
+        };
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| failed(&error))?;
+        let text = serde_json::to_vec(info).map_err(|error| failed(&error))?;
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path.join("session.json"))
+            .and_then(|mut file| file.write_all(&text));
+        if let Err(error) = written {
+            self.remove(&info.session);
+            return Err(failed(&error));
+        }
+        Ok(path)
+    }
+
+    /// Removes a session's directory.
+    pub fn remove(&self, session: &str) {
+        session_files::remove(self.directory.as_fd(), session);
+    }
+
+    /// The sessions whose supervisor is alive, oldest first; directories of dead ones are removed.
+    pub fn list(&self) -> Result<Vec<SessionInfo>> {
+        let entries = fs::read_dir(&self.path)
+            .map_err(|error| Error::setup(format!("cannot read {}: {error}", self.path.display())))?;
+        let mut alive = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match read_info(&entry.path()) {
+                Some(info) if is_alive(&info) => alive.push(info),
+                // A directory without a description is being made right now, or its maker died: an hour decides.
+                None if !older_than_an_hour(&entry.path()) => {}
+                _ => self.remove(&name),
+            }
+        }
+        alive.sort_by(|a, b| a.started.cmp(&b.started));
+        Ok(alive)
+    }
+
+    /// Finds a live session by its name or an unambiguous beginning of it.
+    pub fn find(&self, name: &str) -> Result<SessionInfo> {
+        let mut matching: Vec<_> = self.list()?.into_iter().filter(|info| info.session.starts_with(name)).collect();
+        match (matching.pop(), matching.is_empty()) {
+            (Some(info), true) => Ok(info),
+            (Some(_), false) => Err(Error::setup(format!("session {name} is ambiguous")).hint("type more of it")),
+            (None, _) => Err(Error::setup(format!("there is no running session {name}")).hint("see `jail ps`")),
+        }
+    }
+
+    /// The path of a session's control socket.
+    pub fn control(&self, session: &str) -> PathBuf {
+        self.path.join(session).join("control.sock")
+    }
+}
+
+fn read_info(directory: &Path) -> Option<SessionInfo> {
+    serde_json::from_slice(&fs::read(directory.join("session.json")).ok()?).ok()
+}
+
+fn older_than_an_hour(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .and_then(|found| found.modified())
+        .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 3600))
+}
+
+fn is_alive(info: &SessionInfo) -> bool {
+    start_ticks(info.pid).is_some_and(|ticks| ticks == info.start_ticks)
+}
+
+/// Start time of a process, field 22 of proc_pid_stat(5); `None` when there is no such process.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.get(stat.rfind(')')? + 2..)?.split(' ').nth(19)?.parse().ok()
+}

@@ -1,0 +1,81 @@
+//! Process facilities: fork(2), the thread count, and wiping what /proc/PID shows of this process.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{ForkResult, fork};
+
+/// Forks; the caller must be single-threaded (EBUSY otherwise), so that ordinary Rust is legal in the child.
+pub fn fork_single_threaded() -> nix::Result<ForkResult> {
+    if thread_count()? != 1 {
+        return Err(Errno::EBUSY);
+    }
+    // SAFETY: there is no other thread, so no lock can be held across the fork.
+    unsafe { fork() }
+}
+
+/// The number of threads of this process, read from /proc/self/stat.
+pub fn thread_count() -> nix::Result<u64> {
+    stat_field(20)
+}
+
+/// Field `number` of /proc/self/stat, counted from 1 as in proc_pid_stat(5); only numeric fields after the name.
+fn stat_field(number: usize) -> nix::Result<u64> {
+    let stat = fs::read_to_string("/proc/self/stat").map_err(|_| Errno::ENOENT)?;
+    // The name is in parentheses and may itself contain spaces and parentheses.
+    let after_name = stat.rfind(')').and_then(|end| stat.get(end + 2..)).ok_or(Errno::EINVAL)?;
+    after_name.split(' ').nth(number - 3).and_then(|field| field.parse().ok()).ok_or(Errno::EINVAL)
+}
+
+/// Overwrites the command line and the environment that /proc/PID/cmdline and /proc/PID/environ show.
+///
+/// Called in init after the clone: its memory is a copy of the supervisor's, whose environment may hold tokens. The
+/// strings are gone afterwards; nothing in this process may read the environment any more.
+pub fn wipe_arguments_and_environment(title: &[u8]) -> nix::Result<()> {
+    // proc_pid_stat(5): arg_start, arg_end, env_start, env_end are fields 48 to 51.
+    let (arg_start, arg_end) = (stat_field(48)? as usize, stat_field(49)? as usize);
+    let (env_start, env_end) = (stat_field(50)? as usize, stat_field(51)? as usize);
+    for (start, end) in [(arg_start, arg_end), (env_start, env_end)] {
+        if start == 0 || end < start {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: the kernel reports this range of our own stack as the argument and environment strings. We are
+        // single-threaded, and the only readers (std::env) are not used in this process afterwards.
+        unsafe { std::ptr::write_bytes(start as *mut u8, 0, end - start) };
+    }
+    let length = title.len().min((arg_end - arg_start).saturating_sub(1));
+    // SAFETY: `length` bytes fit into the argument area, which was just cleared.
+    unsafe { std::ptr::copy_nonoverlapping(title.as_ptr(), arg_start as *mut u8, length) };
+    Ok(())
+}
+
+/// Gives a signal its default action again.
+pub fn default_signal(signal: Signal) -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler function is installed, so nothing can run in signal context.
+    unsafe { sigaction(signal, &action) }.map(drop)
+}
+
+/// Closes every descriptor except the given ones and puts /dev/null on 0, 1 and 2.
+///
+/// For init right after the clone: it inherits everything the supervisor has open, the host's terminal included.
+pub fn keep_only(keep: &[i32]) -> nix::Result<()> {
+    let null = nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty())?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    drop(null);
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut next = 3;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if next < fd {
+            // SAFETY: plain integers. Descriptors owned by values that live on in this process are closed behind
+            // their back; init never drops or uses those values.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, next, fd - 1, 0) })?;
+        }
+        next = fd.saturating_add(1);
+    }
+    Ok(())
+}
