@@ -126,6 +126,15 @@ impl Guards {
         mount::attach(tree.as_fd(), target, c"")
     }
 
+    /// Protects a path again that the host replaced: read-only, or pinned. One that is gone needs no protection.
+    pub fn renew(root: BorrowedFd<'_>, workspace: BorrowedFd<'_>, path: &Path, pin: bool) -> nix::Result<()> {
+        let (base, path) = match path.strip_prefix("/") {
+            Ok(inside) => (root, inside),
+            Err(_) => (workspace, path),
+        };
+        bind_onto_itself(base, path, if pin { Attributes::default() } else { Attributes::READ_ONLY })
+    }
+
     /// Removes the placeholders; what the host put there meanwhile stays. Returns what could not be removed.
     pub fn remove_all(&mut self, workspace: BorrowedFd<'_>) -> Vec<PathBuf> {
         let mut left = Vec::new();

@@ -72,6 +72,7 @@ struct Init<'a> {
 
 /// A jail that stands.
 struct Standing {
+    root: OwnedFd,
     workspace: OwnedFd,
     masks: Masks,
     terminal: Option<Terminal>,
@@ -137,7 +138,7 @@ impl Init<'_> {
             Ok((masks, terminal))
         })();
         match result {
-            Ok((masks, terminal)) => Ok(Standing { workspace: root.workspace, masks, terminal }),
+            Ok((masks, terminal)) => Ok(Standing { root: root.root, workspace: root.workspace, masks, terminal }),
             Err(failure) => Err((failure, Some(root.workspace))),
         }
     }
@@ -262,6 +263,13 @@ impl Init<'_> {
                     .apply_current(standing.workspace.as_fd(), name)
                     .err()
                     .map(|errno| errno.desc().to_owned());
+                let _ = channel.send(&FromInit::Masked { path, error }, &[]);
+            }
+            ToInit::Guard { path, pin } => {
+                let name = Path::new(std::ffi::OsStr::from_bytes(&path));
+                let renewed =
+                    Guards::renew(standing.root.as_fd(), standing.workspace.as_fd(), name, pin);
+                let error = renewed.err().map(|errno| errno.desc().to_owned());
                 let _ = channel.send(&FromInit::Masked { path, error }, &[]);
             }
             ToInit::Spawn(spawn) => {

@@ -27,6 +27,13 @@ pub enum ToInit {
         /// Whether it is a directory.
         directory: bool,
     },
+    /// Protect a path again that the host replaced (relative to the workspace or absolute, as bytes).
+    Guard {
+        /// Where.
+        path: Vec<u8>,
+        /// It stays writable and only cannot be renamed or removed.
+        pin: bool,
+    },
     /// Start another command in the jail (`jail exec`); descriptors: stdin, stdout, stderr where not on a terminal.
     Spawn(Spawn),
     /// Kill everything and leave.
@@ -72,7 +79,7 @@ pub enum FromInit {
     Stopped(i32),
     /// The workload has ended and everything it left behind was killed.
     Ended(Ending),
-    /// A mask was put over a path, or why not.
+    /// A mask was put over a path or it was protected again, or why not.
     Masked {
         /// Relative to the workspace.
         path: Vec<u8>,

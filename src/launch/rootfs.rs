@@ -23,7 +23,7 @@ pub type Prepared = HashMap<PathBuf, OwnedFd>;
 #[derive(Debug)]
 pub struct Root {
     /// The root directory.
-    root: OwnedFd,
+    pub root: OwnedFd,
     /// The tmpfs that mask files live on: reachable only through this descriptor.
     pub masks: OwnedFd,
     /// The workspace as the workload sees it.

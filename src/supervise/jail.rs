@@ -85,6 +85,11 @@ impl<'a> Jail<'a> {
         self.tell(&ToInit::Mask { path: path.to_owned(), directory })
     }
 
+    /// Has a path protected again that the host replaced.
+    pub fn guard(&self, path: &[u8], pin: bool) -> Result<()> {
+        self.tell(&ToInit::Guard { path: path.to_owned(), pin })
+    }
+
     fn tell(&self, message: &ToInit) -> Result<()> {
         self.channel.send(message, &[]).map_err(|errno| Error::setup(format!("lost the jail's init: {}", errno.desc())))
     }

@@ -9,3 +9,4 @@ pub mod run;
 pub mod session;
 pub mod signals;
 pub mod terminal;
+pub mod watch;

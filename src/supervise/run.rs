@@ -14,6 +14,7 @@ use super::session::{self, SessionInfo, Sessions};
 use super::signals::Signals;
 use super::terminal::relay::{InnerEnds, Relay};
 use super::terminal::stdio;
+use super::watch::Watch;
 use crate::audit::{self, Event, Recorder};
 use crate::error::{Error, Result};
 use crate::guard;
@@ -215,6 +216,10 @@ async fn serve(
 ) -> Result<(Ending, usize)> {
     let mut signals = Signals::listen()?;
     let mut jail = Jail::new(run.plan, channel, control, recorder)?;
+    // Before the workload starts: what is replaced from now on is seen.
+    let mut watch = Watch::new(run.plan, run.query, run.before)?;
+    watch.renew(&jail)?;
+    let mut warned = false;
     let mut relay = Relay::new(stdio, inner)?;
     let deadline = run.limits.time.as_ref().map(|limit| limit.value);
     let clock = tokio::time::sleep(deadline.unwrap_or(Duration::MAX));
@@ -238,6 +243,14 @@ async fn serve(
                 }
                 Turn::Ended(ending) => break ending,
             },
+            looked = watch.turn() => {
+                looked?;
+                watch.renew(&jail)?;
+                if watch.limited() && !warned {
+                    warned = true;
+                    tell("no inotify watch is left: new secrets are hidden with a delay of two seconds; raise fs.inotify.max_user_watches");
+                }
+            }
             () = relay.run(), if !silent => silent = true,
             () = &mut clock, if !timed_out => {
                 timed_out = true;
@@ -251,5 +264,5 @@ async fn serve(
         tell(&format!("{} is incomplete: {}", loss.stream, loss.error));
     }
     // timeout(1) uses the same status.
-    Ok((if timed_out { Ending::Exited(124) } else { ending }, 0))
+    Ok((if timed_out { Ending::Exited(124) } else { ending }, watch.hidden))
 }

@@ -5,6 +5,7 @@
 //! events, everything is looked at again. Where the user's watches run out, directories are listed but not watched, and
 //! [`Watcher::limited`] says so: call [`Watcher::rescan`] from time to time, or stop the run.
 
+pub mod guards;
 mod nodes;
 
 use std::collections::BTreeMap;

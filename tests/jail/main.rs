@@ -9,6 +9,7 @@ mod basics;
 mod cases;
 mod needs;
 mod scene;
+mod watching;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,6 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "try") {
         return cases::run(&arguments[1..]);
     }
-    let trials = [basics::trials()].into_iter().flatten().map(needs::apply).collect();
+    let trials = [basics::trials(), watching::trials()].into_iter().flatten().map(needs::apply).collect();
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
 }

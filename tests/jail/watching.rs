@@ -1,0 +1,120 @@
+//! What the host replaces or creates during the run is hidden and protected too.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+
+use crate::needs::{Needing, test};
+use crate::scene::{SECRET, Scene};
+
+/// The tests of this file.
+pub fn trials() -> Vec<Needing> {
+    vec![
+        test("fs_005_a_secret_that_an_editor_saved_again_is_hidden_again", saved_again),
+        test("fs_004_a_secret_that_appears_later_is_hidden", appears_later),
+        test("fs_004_a_secret_in_a_directory_that_appears_later_is_hidden", appears_in_new_directory),
+        test("a_protected_file_that_the_host_replaced_is_protected_again", protected_again),
+    ]
+}
+
+/// A jail that runs a script until the file `stop` appears in the workspace.
+struct Running(Child);
+
+impl Running {
+    fn start(scene: &Scene, script: &str) -> Result<Self, Failed> {
+        let script = format!("touch started; while [ ! -e stop ]; do {script}; sleep 0.01; done");
+        let child = scene.run_with(&[]).args(["sh", "-c", &script]).stderr(Stdio::inherit()).spawn()?;
+        wait_for(&scene.path("started"))?;
+        Ok(Self(child))
+    }
+
+    fn stop(mut self, scene: &Scene) -> Result<(), Failed> {
+        scene.write("stop", "")?;
+        let status = self.0.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("{status}").into()) }
+    }
+}
+
+fn wait_for(path: &Path) -> Result<(), Failed> {
+    let start = Instant::now();
+    while !path.exists() {
+        if start.elapsed() > Duration::from_secs(20) {
+            return Err(format!("{} did not appear", path.display()).into());
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Lets the jail look at a file for a while after the watcher had time; what it read last, and that it is not secret.
+fn settle(scene: &Scene, seen: &str) -> Result<String, Failed> {
+    sleep(Duration::from_millis(300));
+    let _ = fs::remove_file(scene.path(seen));
+    wait_for(&scene.path(seen))?;
+    sleep(Duration::from_millis(100));
+    Ok(String::from_utf8_lossy(&fs::read(scene.path(seen))?).into_owned())
+}
+
+const LOOK: &str = "cat FILE > seen.new 2>/dev/null; mv seen.new seen";
+
+fn saved_again() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let running = Running::start(&scene, &LOOK.replace("FILE", ".env"))?;
+    for round in 0..5 {
+        fs::write(scene.outside("new"), format!("NEW={SECRET}{round}\n"))?;
+        fs::rename(scene.outside("new"), scene.path(".env"))?;
+        if scene.outside_ok("cat .env")? != format!("NEW={SECRET}{round}\n") {
+            return Err("the positive control did not read the new secret".into());
+        }
+        let seen = settle(&scene, "seen")?;
+        if seen.contains(SECRET) || seen.trim() != "" || seen.len() != SECRET.len() + 6 {
+            return Err(format!("round {round}: the jail reads {seen:?}").into());
+        }
+    }
+    running.stop(&scene)
+}
+
+fn appears_later() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let running = Running::start(&scene, &LOOK.replace("FILE", "config/prod.tfstate .env.local"))?;
+    scene.write(".env.local", format!("LOCAL={SECRET}\n"))?;
+    fs::create_dir_all(scene.path("config"))?;
+    scene.write("config/prod.tfstate", SECRET)?;
+    let seen = settle(&scene, "seen")?;
+    if seen.contains(SECRET) || seen.is_empty() {
+        return Err(format!("the jail reads {seen:?}").into());
+    }
+    running.stop(&scene)
+}
+
+fn appears_in_new_directory() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let running = Running::start(&scene, &LOOK.replace("FILE", "a/b/c/id_rsa"))?;
+    fs::create_dir_all(scene.outside("tree/b/c"))?;
+    fs::write(scene.outside("tree/b/c/id_rsa"), SECRET)?;
+    fs::rename(scene.outside("tree"), scene.path("a"))?;
+    let seen = settle(&scene, "seen")?;
+    if seen.contains(SECRET) || seen.is_empty() {
+        return Err(format!("the jail reads {seen:?}").into());
+    }
+    running.stop(&scene)
+}
+
+fn protected_again() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let running = Running::start(&scene, "{ echo [core] >> .git/config; } 2>/dev/null || true")?;
+    // git writes a new file and renames it over the old one.
+    scene.git(&["config", "test.key", "value"])?;
+    sleep(Duration::from_millis(300));
+    let before = fs::read_to_string(scene.path(".git/config"))?;
+    sleep(Duration::from_millis(200));
+    let after = fs::read_to_string(scene.path(".git/config"))?;
+    if !before.contains("key = value") || before != after {
+        return Err(format!("the jail changed .git/config:\n{after}").into());
+    }
+    running.stop(&scene)
+}
