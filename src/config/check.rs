@@ -49,10 +49,15 @@ impl Ground {
         Self { home: normal(home), own: [config_home, state_home].map(|path| normal(path).join("jail")) }
     }
 
-    /// The same directories as links lead to them; those that do not exist as they are.
+    /// The same directories as links lead to them, whether or not `jail`'s own exist yet.
     pub fn real(&self) -> Self {
-        let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-        Self { home: real(&self.home), own: self.own.each_ref().map(real) }
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let own = self.own.each_ref().map(|own| match (own.canonicalize(), own.parent(), own.file_name()) {
+            (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+            (Ok(path), ..) => path,
+            _ => own.clone(),
+        });
+        Self { home: real(&self.home), own }
     }
 }
 

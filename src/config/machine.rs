@@ -10,13 +10,21 @@ use crate::policy::{FilesystemPolicy, Origin, Sourced};
 /// Checks every path that exists, and leaves out built-in ones that meet the workspace.
 ///
 /// # Errors
-/// A path that overlaps the workspace, or a link that leads to more than its own place shows.
+/// A workspace that overlaps `jail`'s own directories, a path that overlaps the workspace, or a link that leads to more than its own place shows.
 pub(super) fn check(filesystem: &mut FilesystemPolicy, workspace: &Path, ground: &Ground) -> Result<()> {
-    let ground = ground.real();
+    let real = ground.real();
+    // Where the home is a link, the workspace has a name below it too.
+    let named = workspace.strip_prefix(&real.home).map(|rest| ground.home.join(rest));
+    let names = [workspace, named.as_deref().unwrap_or(workspace)];
+    let meets = |path: &Path| names.iter().any(|name| within(path, name) || within(name, path));
+    if let Some(own) = ground.own.iter().chain(&real.own).find(|own| meets(own)) {
+        let message = format!("workspace {}: it overlaps {}, where jail keeps policies and records", workspace.display(), own.display());
+        return Err(Error::setup(message).hint("start in the project's own directory"));
+    }
     for (list, access) in [(&mut filesystem.read, Access::Read), (&mut filesystem.write, Access::Write)] {
-        list.retain(|entry| !is_builtin(entry) || !meets(&entry.value, workspace));
+        list.retain(|entry| !is_builtin(entry) || !meets(&entry.value));
         for entry in list.iter() {
-            if meets(&entry.value, workspace) {
+            if meets(&entry.value) {
                 let message = format!("path {:?} overlaps the workspace {workspace:?}", entry.value);
                 let hint = "what is in the workspace is governed by `hide`, `reveal`, `protect` and `unprotect`";
                 return Err(fault_error(&entry.source, Fault { message, hint: Some(hint.into()) }));
@@ -24,7 +32,7 @@ pub(super) fn check(filesystem: &mut FilesystemPolicy, workspace: &Path, ground:
             // A built-in directory that is only read lies where nothing in a jail can replace it by a link; those
             // below a writable one are looked at next.
             if !is_builtin(entry) || access == Access::Write {
-                leads_somewhere_narrow(entry, access, workspace, &ground)?;
+                leads_somewhere_narrow(entry, access, workspace, &real)?;
             }
         }
     }
@@ -35,18 +43,11 @@ fn is_builtin(entry: &Sourced<PathBuf>) -> bool {
     matches!(entry.source.origin, Origin::Profile(_))
 }
 
-fn meets(path: &Path, workspace: &Path) -> bool {
-    within(path, workspace) || within(workspace, path)
-}
-
 fn leads_somewhere_narrow(entry: &Sourced<PathBuf>, access: Access, workspace: &Path, ground: &Ground) -> Result<()> {
     let Ok(real) = entry.value.canonicalize() else { return Ok(()) };
-    if real == entry.value {
-        return Ok(());
-    }
     let led = |fault: Fault| leads(entry, &real, &fault.message, fault.hint.as_deref());
     check::not_too_broad(&real, access, ground).map_err(led)?;
-    if meets(&real, workspace) {
+    if within(&real, workspace) || within(workspace, &real) {
         return Err(leads(entry, &real, &format!("it overlaps the workspace {workspace:?}"), None));
     }
     Ok(())

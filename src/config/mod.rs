@@ -107,14 +107,6 @@ pub struct Project {
 pub fn load(request: &Request<'_>) -> Result<Loaded> {
     let ground = Ground::new(request.home, request.config_home, request.state_home);
     let [own_config, own_state] = ground.own.clone();
-    if let Some(own) = ground.own.iter().find(|own| request.workspace.starts_with(own) || own.starts_with(request.workspace)) {
-        return Err(Error::setup(format!(
-            "workspace {}: it overlaps {}, where jail keeps policies and records",
-            request.workspace.display(),
-            own.display()
-        ))
-        .hint("start in the project's own directory"));
-    }
     let flags = request.flags;
     if flags.environment.is_some() {
         return Err(Error::setup("--environment: credentials are not available in this version"));

@@ -479,6 +479,38 @@ fn jail_s_own_directories_are_no_workspace() {
 }
 
 #[test]
+fn links_do_not_hide_jail_s_directories_or_the_workspace() {
+    let world = World::new();
+    let dot = world.home().join("dot");
+    std::fs::create_dir_all(&dot).unwrap();
+    std::os::unix::fs::symlink(&dot, world.home().join(".config")).unwrap();
+    for (index, path) in ["~/dot", "~/dot/jail"].into_iter().enumerate() {
+        // The directory of policies need not exist: whoever can make it can fill it.
+        let file = world.root().join(format!("policy-{index}.toml"));
+        world.write(&file, format!("[filesystem]\nwrite = [\"{path}\"]\n"));
+        let flags = Flags { policy_file: Some(file), ..Flags::default() };
+        std::fs::create_dir_all(dot.join("jail")).unwrap();
+        let load = || config::load(&world.places().request(&world.workspace(), OsStr::new("true"), &flags)).map(|_| ());
+        assert!(load().unwrap_err().to_string().contains("where jail keeps policies and records"));
+        std::fs::remove_dir(dot.join("jail")).unwrap();
+        if path == "~/dot" {
+            assert!(load().unwrap_err().to_string().contains("where jail keeps policies and records"));
+        }
+    }
+
+    let world = World::new();
+    let alias = world.root().join("alias");
+    std::os::unix::fs::symlink(world.home(), &alias).unwrap();
+    let inside = world.home().join(".cargo/registry/src/crate");
+    std::fs::create_dir_all(&inside).unwrap();
+    let places = Places { home: alias.clone(), ..world.places() };
+    let flags = Flags::default();
+    let policy = config::load(&places.request(&inside, OsStr::new("true"), &flags)).unwrap().policy;
+    let reads = |path: PathBuf| policy.filesystem.read.iter().any(|entry| entry.value == path);
+    assert!(!reads(alias.join(".cargo/registry")) && reads(alias.join(".cargo/bin")));
+}
+
+#[test]
 fn init_writes_outside_the_workspace_and_never_over_a_policy() {
     let world = World::new();
     world.write(&world.workspace().join("Cargo.toml"), "").write(&world.workspace().join("package.json"), "");
