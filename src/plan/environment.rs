@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::mounts::{BRIEF_PATH, Mount};
@@ -26,7 +25,7 @@ pub fn build(
     for (name, value) in host {
         if name == "PATH" {
             path = Some(value);
-        } else if policy.pass.iter().any(|pattern| matches(&pattern.value, &name)) {
+        } else if name.to_str().is_some_and(|name| policy.passes(name)) {
             inside.insert(name, value);
         }
     }
@@ -44,14 +43,6 @@ pub fn build(
         inside.insert(format!("GIT_CONFIG_VALUE_{index}").into(), value.into());
     }
     inside.into_iter().collect()
-}
-
-/// Whether a variable's name matches `NAME` or `PREFIX*`.
-fn matches(pattern: &str, name: &OsStr) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => name.as_bytes().starts_with(prefix.as_bytes()),
-        None => name == pattern,
-    }
 }
 
 /// The host's PATH without the entries that do not exist inside, in the same order.

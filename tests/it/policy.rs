@@ -348,3 +348,14 @@ fn a_rule_that_looks_inside_cannot_meet_a_tunnel() {
         World::new().user(&elsewhere).loaded();
     }
 }
+
+#[test]
+fn the_workload_gets_the_variables_the_policy_passes_and_no_others() {
+    let policy = World::new().user("[environment]\npass = [\"MY_*\", \"NAMED_TOKEN\"]\nremove = [\"MY_A\", \"LC_TIME\"]\n").loaded().policy;
+    let host = ["TERM", "MY_A", "MY_B", "MY_TOKEN", "NAMED_TOKEN", "LC_ALL", "LC_TIME", "LD_PRELOAD", "GITHUB_TOKEN", "SSH_AUTH_SOCK"];
+    let host = host.map(|name| (name.into(), "from the host".into())).into_iter();
+    let inside = jail::plan::environment::build(&policy.environment, host, std::path::Path::new("/home/u"), "s", &[]);
+    let mut taken: Vec<_> = inside.iter().filter(|(_, value)| value == "from the host").map(|(name, _)| name.to_str().unwrap()).collect();
+    taken.sort_unstable();
+    assert_eq!(taken, ["LC_ALL", "MY_B", "NAMED_TOKEN", "TERM"]);
+}
