@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::profile::output;
+use super::profile::put;
 use super::trust::workspace;
 use crate::config::text::printable;
 use crate::config::trust::write_private;
@@ -57,7 +57,7 @@ pub fn run(args: &InitArgs, places: &Places, out: &mut dyn Write) -> Result<()> 
     let workspace = workspace(args.path.as_deref(), places)?;
     let text = policy(&workspace);
     if args.print {
-        return write!(out, "{text}").map_err(output);
+        return put(out, &text);
     }
     let file = workspace_file(&places.own_config(), &workspace);
     if !args.force && file.symlink_metadata().is_ok() {
@@ -65,7 +65,7 @@ pub fn run(args: &InitArgs, places: &Places, out: &mut dyn Write) -> Result<()> 
             .hint("edit it, or replace it with `jail init --force`"));
     }
     write_private(&file, text.as_bytes())?;
-    writeln!(out, "{}", file.display()).map_err(output)
+    put(out, &format!("{}\n", file.display()))
 }
 
 /// The text of a policy that fits what lies in the workspace. Only names are looked at, no contents.

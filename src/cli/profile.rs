@@ -76,11 +76,11 @@ fn list(as_json: bool, places: &Places, out: &mut dyn Write) -> Result<()> {
     }
     if as_json {
         let rows: Vec<_> = rows.iter().map(|(name, kind, summary)| json!({ "name": name, "kind": kind, "summary": summary })).collect();
-        return writeln!(out, "{:#}", json!(rows)).map_err(output);
+        return put(out, &format!("{:#}\n", json!(rows)));
     }
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
     for (name, kind, summary) in rows {
-        writeln!(out, "{name:width$}  {kind:5}  {summary}").map_err(output)?;
+        put(out, &format!("{name:width$}  {kind:5}  {summary}\n"))?;
     }
     Ok(())
 }
@@ -96,17 +96,20 @@ fn show(name: &str, as_json: bool, places: &Places, out: &mut dyn Write) -> Resu
         resolved.layers.into_iter().for_each(|(_, layer): (_, layer::Layer)| merger.layer(layer));
         let policy = merger.finish()?;
         let text = serde_json::to_string_pretty(&policy).map_err(|error| Error::setup(format!("profile {name}: {error}")))?;
-        return writeln!(out, "{text}").map_err(output);
+        return put(out, &format!("{text}\n"));
     }
     for (index, name) in names.iter().enumerate() {
         let text = profiles::text(name, &own_config)?;
         let separator = if index == 0 { "" } else { "\n" };
-        writeln!(out, "{separator}## {}\n\n{}", text.path.display(), text.text().trim_end()).map_err(output)?;
+        put(out, &format!("{separator}## {}\n\n{}\n", text.path.display(), text.text().trim_end()))?;
     }
     Ok(())
 }
 
-/// The error for output that cannot be written.
-pub(super) fn output(error: std::io::Error) -> Error {
-    Error::setup(format!("standard output: {error}"))
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
+pub(super) fn put(out: &mut dyn Write, text: &str) -> Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::setup(format!("standard output: {error}"))),
+        _ => Ok(()),
+    }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::profile::output;
+use super::profile::put;
 use crate::config::document::Document;
 use crate::error::{Error, Result};
 
@@ -27,5 +27,5 @@ pub fn text() -> Result<String> {
 /// # Errors
 /// A failed write.
 pub fn run(_: &SchemaArgs, out: &mut dyn Write) -> Result<()> {
-    write!(out, "{}", text()?).map_err(output)
+    put(out, &text()?)
 }

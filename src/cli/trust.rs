@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::profile::output;
+use super::profile::put;
 use crate::config::text::printable;
 use crate::config::trust::TrustStore;
 use crate::config::{self, Flags, GrantState, Loaded, PROJECT_FILE, Places, check_workspace};
@@ -35,7 +35,7 @@ pub fn run(args: &TrustArgs, places: &Places, input: Option<&mut dyn BufRead>, o
     if args.revoke {
         let had = store.revoke(&workspace)?;
         let said = if had { "no longer trusted" } else { "was not trusted" };
-        return writeln!(out, "{}: {said}", printable(&workspace.display().to_string())).map_err(output);
+        return put(out, &format!("{}: {said}\n", printable(&workspace.display().to_string())));
     }
     let flags = Flags::default();
     let loaded = config::load(&places.request(&workspace, OsStr::new(""), &flags))?;
@@ -45,17 +45,17 @@ pub fn run(args: &TrustArgs, places: &Places, input: Option<&mut dyn BufRead>, o
     let file = printable(&project.path.display().to_string());
     let pending = show(&loaded, &file, out)?;
     if project.trusted {
-        return writeln!(out, "{file} is trusted already").map_err(output);
+        return put(out, &format!("{file} is trusted already\n"));
     }
     if pending == 0 {
-        return writeln!(out, "{file} asks for nothing that needs your agreement").map_err(output);
+        return put(out, &format!("{file} asks for nothing that needs your agreement\n"));
     }
     if !args.yes && !ask(input, out)? {
         return Err(Error::setup(format!("{file}: not trusted")));
     }
     // The hash is of the bytes that were shown: a file that was changed meanwhile is not trusted.
     store.record(&workspace, &project.sha256)?;
-    writeln!(out, "{file} is trusted until it changes").map_err(output)
+    put(out, &format!("{file} is trusted until it changes\n"))
 }
 
 /// The workspace a command is about.
@@ -71,11 +71,11 @@ fn show(loaded: &Loaded, file: &str, out: &mut dyn Write) -> Result<usize> {
     for (state, title) in sections {
         let grants: Vec<_> = loaded.pending.iter().filter(|grant| grant.state == state).collect();
         if !grants.is_empty() {
-            writeln!(out, "{file} {title}:").map_err(output)?;
+            put(out, &format!("{file} {title}:\n"))?;
         }
         for grant in grants {
             let value = printable(&grant.value);
-            writeln!(out, "  {:20} {value}  (line {})", grant.key, grant.source.line).map_err(output)?;
+            put(out, &format!("  {:20} {value}  (line {})\n", grant.key, grant.source.line))?;
         }
     }
     Ok(loaded.pending.iter().filter(|grant| grant.state == GrantState::Pending).count())
@@ -85,7 +85,7 @@ fn ask(input: Option<&mut dyn BufRead>, out: &mut dyn Write) -> Result<bool> {
     let Some(input) = input else {
         return Err(Error::setup("there is no terminal to ask on").hint("look at the list, then run `jail trust --yes`"));
     };
-    write!(out, "Give it that until the file changes? [y/N] ").and_then(|()| out.flush()).map_err(output)?;
+    put(out, "Give it that until the file changes? [y/N] ")?;
     let mut answer = String::new();
     input.read_line(&mut answer).map_err(|error| Error::setup(format!("standard input: {error}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

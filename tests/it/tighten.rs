@@ -209,3 +209,37 @@ proptest! {
         }
     }
 }
+
+/// A valid policy with many kinds of values, to be damaged.
+const SAMPLE: &str = "extends = [\"rust\"]\n[filesystem]\nread = [\"~/ä/b\"]\nhide = [\"*.é{a,b}[c]\"]\r\n[environment]\nset = { A = \"\\u00e9\" }\n\
+    [limits]\nmemory = \"8GiB\"\ncpu = 1.5\ntime = \"1h 30m\"\n[[allow]]\nhost = \"bücher.{a,b}.example.com\"\nports = [443]\npaths = [\"/x/**\"]\n";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_file_is_an_error_with_its_place_or_a_policy(at in any::<prop::sample::Index>(), cut in 0usize..6, insert in "\\PC{0,3}|[\\x00-\\x7f]{0,4}|[\"'\\[\\]{}=#\\n\\\\.*/~-]{0,6}") {
+        let mut chars: Vec<char> = SAMPLE.chars().collect();
+        let start = at.index(chars.len());
+        let end = (start + cut).min(chars.len());
+        chars.splice(start..end, insert.chars());
+        let text: String = chars.into_iter().collect();
+        let world = World::new().user(&text);
+        if let Err(error) = world.load() {
+            let message = error.to_string();
+            let file = format!("{}:", world.user_file().display());
+            let place = message.strip_prefix(&file).unwrap_or_default();
+            prop_assert!(place.starts_with(|c: char| c.is_ascii_digit()), "{:?}", message);
+            prop_assert!(message.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", message);
+        }
+    }
+
+    #[test]
+    fn a_host_reads_the_same_after_it_was_written(text in "[a-zA-Z0-9.\\-_*{},ä。%:\\[\\]]{0,24}") {
+        if let Ok(host) = jail::policy::host::Host::parse(&text) {
+            prop_assert_eq!(jail::policy::host::Host::parse(&host.to_string()), Ok(host.clone()));
+            prop_assert!(jail::policy::host::HostPattern::parse_for_deny(&host.to_string()).unwrap().matches(&host));
+        }
+        let _ = jail::policy::host::HostPattern::parse(&text);
+    }
+}
