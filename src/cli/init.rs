@@ -71,7 +71,11 @@ pub fn run(args: &InitArgs, places: &Places, out: &mut dyn Write) -> Result<()> 
 /// The text of a policy that fits what lies in the workspace. Only names are looked at, no contents.
 fn policy(workspace: &Path) -> String {
     let marker = |tools: &Tools| {
-        tools.markers.iter().copied().find(|name| workspace.join(name).symlink_metadata().is_ok_and(|file| file.is_file()))
+        tools
+            .markers
+            .iter()
+            .copied()
+            .find(|name| workspace.join(name).symlink_metadata().is_ok_and(|file| file.is_file()))
     };
     let found: Vec<(&Tools, &str)> = TOOLS.iter().filter_map(|tools| Some((tools, marker(tools)?))).collect();
     let names: Vec<String> = found.iter().map(|(tools, _)| format!("{:?}", tools.profile)).collect();

@@ -75,7 +75,10 @@ fn list(as_json: bool, places: &Places, out: &mut dyn Write) -> Result<()> {
         rows.push((name, "yours", summary(text.text())));
     }
     if as_json {
-        let rows: Vec<_> = rows.iter().map(|(name, kind, summary)| json!({ "name": name, "kind": kind, "summary": summary })).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(name, kind, summary)| json!({ "name": name, "kind": kind, "summary": summary }))
+            .collect();
         return put(out, &format!("{:#}\n", json!(rows)));
     }
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
@@ -95,7 +98,8 @@ fn show(name: &str, as_json: bool, places: &Places, out: &mut dyn Write) -> Resu
         let mut merger = Merger::new(names);
         resolved.layers.into_iter().for_each(|(_, layer): (_, layer::Layer)| merger.layer(layer));
         let policy = merger.finish()?;
-        let text = serde_json::to_string_pretty(&policy).map_err(|error| Error::setup(format!("profile {name}: {error}")))?;
+        let text =
+            serde_json::to_string_pretty(&policy).map_err(|error| Error::setup(format!("profile {name}: {error}")))?;
         return put(out, &format!("{text}\n"));
     }
     for (index, name) in names.iter().enumerate() {
@@ -109,7 +113,9 @@ fn show(name: &str, as_json: bool, places: &Places, out: &mut dyn Write) -> Resu
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
 pub(super) fn put(out: &mut dyn Write, text: &str) -> Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::setup(format!("standard output: {error}"))),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::setup(format!("standard output: {error}")))
+        }
         _ => Ok(()),
     }
 }

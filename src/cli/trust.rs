@@ -83,7 +83,9 @@ fn show(loaded: &Loaded, file: &str, out: &mut dyn Write) -> Result<usize> {
 
 fn ask(input: Option<&mut dyn BufRead>, out: &mut dyn Write) -> Result<bool> {
     let Some(input) = input else {
-        return Err(Error::setup("there is no terminal to ask on").hint("look at the list, then run `jail trust --yes`"));
+        return Err(
+            Error::setup("there is no terminal to ask on").hint("look at the list, then run `jail trust --yes`")
+        );
     };
     put(out, "Give it that until the file changes? [y/N] ")?;
     let mut answer = String::new();

@@ -132,7 +132,9 @@ pub fn absolute_path(text: &str, home: &Path) -> Check<PathBuf> {
         None => PathBuf::from(text),
     };
     if !path.is_absolute() {
-        return Err(Fault::new(format!("path {text:?} is relative; an absolute path or one that starts with `~/` is expected")));
+        return Err(Fault::new(format!(
+            "path {text:?} is relative; an absolute path or one that starts with `~/` is expected"
+        )));
     }
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(Fault::new(format!("path {text:?} contains `..`")));
@@ -154,7 +156,9 @@ pub fn not_too_broad(path: &Path, access: Access, ground: &Ground) -> Check<()> 
         return Err(Fault::new(format!("path {shown:?} contains the home directory")).hint(narrower));
     }
     if let Some(live) = LIVE.iter().find(|live| within(path, live)) {
-        return Err(Fault::new(format!("path {shown:?} is in {live}, where the host's devices, processes and sockets are")));
+        return Err(Fault::new(format!(
+            "path {shown:?} is in {live}, where the host's devices, processes and sockets are"
+        )));
     }
     if BROAD.iter().any(|broad| path.as_os_str() == *broad) {
         return Err(Fault::new(format!("path {shown:?} is too broad")).hint(narrower));
@@ -165,8 +169,11 @@ pub fn not_too_broad(path: &Path, access: Access, ground: &Ground) -> Check<()> 
         return Err(Fault::new(format!("path {shown:?} is in {system}, which the host runs programs from")));
     }
     if let Some(own) = ground.own.iter().find(|own| within(path, own) || within(own, path)) {
-        return Err(Fault::new(format!("path {shown:?} gives access to {}, where jail keeps policies and records", own.display()))
-            .hint(narrower));
+        return Err(Fault::new(format!(
+            "path {shown:?} gives access to {}, where jail keeps policies and records",
+            own.display()
+        ))
+        .hint(narrower));
     }
     Ok(())
 }
@@ -188,7 +195,9 @@ pub fn glob(text: &str) -> Check<String> {
         return Err(Fault::new(format!("glob {text:?} names nothing; {expected}")));
     }
     if trimmed.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(Fault::new(format!("glob {text:?} has an empty, `.` or `..` part, and so matches nothing; {expected}")));
+        return Err(Fault::new(format!(
+            "glob {text:?} has an empty, `.` or `..` part, and so matches nothing; {expected}"
+        )));
     }
     GlobBuilder::new(trimmed)
         .literal_separator(true)
@@ -202,7 +211,9 @@ pub fn glob(text: &str) -> Check<String> {
 pub fn narrow_glob(text: &str) -> Check<String> {
     let glob = glob(text)?;
     if text.chars().all(|c| "*/?.{},[]!".contains(c)) {
-        return Err(Fault::new(format!("glob {text:?} covers every file")).hint("name the files that are to stay visible"));
+        return Err(
+            Fault::new(format!("glob {text:?} covers every file")).hint("name the files that are to stay visible")
+        );
     }
     Ok(glob)
 }
@@ -248,7 +259,9 @@ pub fn variable(text: &str) -> Check<String> {
 /// A variable's name with an optional trailing `*`.
 pub fn variable_pattern(text: &str) -> Check<String> {
     match text.strip_suffix('*') {
-        Some("") => Err(Fault::new("\"*\" covers every variable").hint("name the variables, or a prefix such as `LC_*`")),
+        Some("") => {
+            Err(Fault::new("\"*\" covers every variable").hint("name the variables, or a prefix such as `LC_*`"))
+        }
         Some(prefix) => variable(prefix).map(|_| text.to_owned()),
         None => variable(text),
     }
@@ -259,16 +272,19 @@ pub fn passable(text: &str) -> Check<String> {
     let pattern = variable_pattern(text)?;
     let hint = "give it a value of its own with `set`, or name the harmless variables one by one";
     match pattern.strip_suffix('*') {
-        None if is_dangerous(&pattern) => {
-            Err(Fault::new(format!("variable {text:?} never enters the jail: it runs code or reaches the host's services")).hint(hint))
-        }
+        None if is_dangerous(&pattern) => Err(Fault::new(format!(
+            "variable {text:?} never enters the jail: it runs code or reaches the host's services"
+        ))
+        .hint(hint)),
         Some(prefix) => {
             let covered = DANGEROUS.iter().find(|entry| {
                 let known = entry.trim_end_matches('*');
                 known.starts_with(prefix) || (entry.ends_with('*') && prefix.starts_with(known))
             });
             match covered {
-                Some(entry) => Err(Fault::new(format!("pattern {text:?} covers {entry}, which never enters the jail")).hint(hint)),
+                Some(entry) => {
+                    Err(Fault::new(format!("pattern {text:?} covers {entry}, which never enters the jail")).hint(hint))
+                }
                 None => Ok(pattern),
             }
         }
@@ -288,8 +304,14 @@ pub fn settable(text: &str) -> Check<String> {
 /// A number of bytes such as `8GiB`.
 pub fn size(text: &str) -> Check<u64> {
     const UNITS: &[(&str, u64)] = &[
-        ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40),
-        ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
     ];
     const LEAST: u64 = 16 << 20;
     let expected = "a whole number with a unit is expected, such as \"512MiB\" or \"8GiB\"";
@@ -332,7 +354,11 @@ pub fn count(number: i64, least: u64, most: u64) -> Check<u64> {
 /// A number of processors.
 pub fn processors(number: f64) -> Check<f64> {
     // The comparison is false for NaN.
-    if (0.01..=4096.0).contains(&number) { Ok(number) } else { Err(Fault::new(format!("{number} is not between 0.01 and 4096"))) }
+    if (0.01..=4096.0).contains(&number) {
+        Ok(number)
+    } else {
+        Err(Fault::new(format!("{number} is not between 0.01 and 4096")))
+    }
 }
 
 /// A path pattern of a rule.
@@ -346,10 +372,14 @@ pub fn request_path(text: &str) -> Check<String> {
         return refuse("contains `?` or `#`, and so matches nothing; patterns are compared without the query");
     }
     if text.contains(['%', '\\']) {
-        return refuse("contains `%` or a backslash, and so matches nothing; patterns are compared with the decoded path");
+        return refuse(
+            "contains `%` or a backslash, and so matches nothing; patterns are compared with the decoded path",
+        );
     }
     let segments: Vec<&str> = text[1..].split('/').collect();
-    if segments.iter().rev().skip(1).any(|segment| segment.is_empty()) || segments.iter().any(|segment| matches!(*segment, "." | "..")) {
+    if segments.iter().rev().skip(1).any(|segment| segment.is_empty())
+        || segments.iter().any(|segment| matches!(*segment, "." | ".."))
+    {
         return refuse("has an empty, `.` or `..` segment, and so matches nothing");
     }
     if segments.iter().any(|segment| segment.contains("**") && *segment != "**") {
@@ -375,7 +405,9 @@ pub fn method(text: &str) -> Check<String> {
 /// A pattern of GraphQL field names.
 pub fn field_pattern(text: &str) -> Check<String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'*')) {
-        return Err(Fault::new(format!("{text:?} is not a pattern of GraphQL fields; letters, digits, `_` and `*` are expected")));
+        return Err(Fault::new(format!(
+            "{text:?} is not a pattern of GraphQL fields; letters, digits, `_` and `*` are expected"
+        )));
     }
     Ok(text.to_owned())
 }

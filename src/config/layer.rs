@@ -57,7 +57,9 @@ impl Layer {
 fn from_toml(error: &toml::de::Error, text: &SourceText) -> Problem {
     let span = error.span().unwrap_or(0..0);
     let message = error.message().trim().replace('\n', ", ");
-    let quoted = |prefix: &str| message.strip_prefix(prefix)?.split_once('`').map(|(name, rest)| (name.to_owned(), rest.to_owned()));
+    let quoted = |prefix: &str| {
+        message.strip_prefix(prefix)?.split_once('`').map(|(name, rest)| (name.to_owned(), rest.to_owned()))
+    };
     if let Some((key, rest)) = quoted("unknown field `") {
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
         let problem = Problem::new(span, format!("unknown key {key:?}, expected {}", listed(&known)));
@@ -73,9 +75,14 @@ fn from_toml(error: &toml::de::Error, text: &SourceText) -> Problem {
     if let Some((key, _)) = quoted("missing field `") {
         return Problem::new(first_line(span, text), format!("missing key {key:?}"));
     }
-    if let Some((found, expected)) = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) {
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+    {
         let expected = expected.replace("a sequence", "a list").replace("i64", "a whole number");
-        return Problem::new(span, format!("expected {expected}, found {}", found.replace('`', "\"").replace("sequence", "a list")));
+        return Problem::new(
+            span,
+            format!("expected {expected}, found {}", found.replace('`', "\"").replace("sequence", "a list")),
+        );
     }
     Problem::new(span, message.replace('`', "\""))
 }
@@ -144,7 +151,8 @@ impl Reader<'_> {
         for entry in list {
             let Some(value) = self.check(entry, |text| check(text)) else { continue };
             if let Some(earlier) = values.iter().find(|earlier| earlier.value.same(&value.value)) {
-                let message = format!("{:?} is given twice; it is in line {} already", entry.value, earlier.source.line);
+                let message =
+                    format!("{:?} is given twice; it is in line {} already", entry.value, earlier.source.line);
                 self.problems.push(Problem::new(entry.span.clone(), message));
                 continue;
             }
@@ -156,7 +164,8 @@ impl Reader<'_> {
     /// What this version cannot do is refused: a policy that is read but not enforced is worse than none.
     fn not_yet(&mut self, document: &Document) {
         let mut refuse = |span: &Range<usize>, what: &str, hint: &str| {
-            self.problems.push(Problem::new(span.clone(), format!("{what} is not available in this version")).hint(hint));
+            self.problems
+                .push(Problem::new(span.clone(), format!("{what} is not available in this version")).hint(hint));
         };
         if let Some(at) = document.workspace.snapshot.as_ref().filter(|at| at.value) {
             refuse(&at.span, "snapshot = true", "leave it out, and commit your work before the run");
@@ -228,7 +237,8 @@ impl Reader<'_> {
         let mut set = Vec::new();
         for (name, value) in &environment.set {
             if value.value.contains('\0') {
-                self.problems.push(Problem::new(value.span.clone(), format!("the value of {} contains a NUL", name.value)));
+                self.problems
+                    .push(Problem::new(value.span.clone(), format!("the value of {} contains a NUL", name.value)));
             }
             if let Some(name) = self.check(name, |text| check::settable(text)) {
                 set.push((name.value, self.sourced(value.value.clone(), &value.span)));
@@ -240,10 +250,16 @@ impl Reader<'_> {
     fn limits(&mut self, table: &document::Limits) -> LimitsPolicy {
         LimitsPolicy {
             memory: table.memory.as_ref().and_then(|at| self.check(at, |text| check::size(text))),
-            processes: table.processes.as_ref().and_then(|at| self.check(at, |number| check::count(*number, 1, 1 << 22))),
+            processes: table
+                .processes
+                .as_ref()
+                .and_then(|at| self.check(at, |number| check::count(*number, 1, 1 << 22))),
             cpu: table.cpu.as_ref().and_then(|at| self.check(at, |number| check::processors(*number))),
             time: table.time.as_ref().and_then(|at| self.check(at, |text| check::duration(text))),
-            open_files: table.open_files.as_ref().and_then(|at| self.check(at, |number| check::count(*number, 16, 1 << 20))),
+            open_files: table
+                .open_files
+                .as_ref()
+                .and_then(|at| self.check(at, |number| check::count(*number, 16, 1 << 20))),
         }
     }
 
@@ -280,10 +296,14 @@ impl Reader<'_> {
         };
         self.combined(&table.methods, &table.git, &table.graphql);
         if let Some(at) = table.resolve.as_ref().filter(|_| rule.host.single_name().is_none()) {
-            self.problems.push(Problem::new(at.span.clone(), "`resolve` needs a single host name, not a pattern or an address"));
+            self.problems
+                .push(Problem::new(at.span.clone(), "`resolve` needs a single host name, not a pattern or an address"));
         }
         if tunnel && let Some(at) = &table.ca {
-            self.problems.push(Problem::new(at.span.clone(), "`ca` has no meaning for a tunnel, whose certificate is not checked here"));
+            self.problems.push(Problem::new(
+                at.span.clone(),
+                "`ca` has no meaning for a tunnel, whose certificate is not checked here",
+            ));
         }
         Some(self.sourced(rule, &table.host.span))
     }
@@ -321,7 +341,10 @@ impl Reader<'_> {
     fn combined(&mut self, methods: &Option<At<List>>, git: &Option<At<GitAccess>>, graphql: &Option<At<Graphql>>) {
         let mut refuse = |span: &Range<usize>, one: &str, other: &str| {
             let message = format!("`{one}` and `{other}` cannot be in the same rule");
-            self.problems.push(Problem::new(span.clone(), message).hint(format!("`{other}` says which requests it covers; write two rules if both are meant")));
+            self.problems.push(
+                Problem::new(span.clone(), message)
+                    .hint(format!("`{other}` says which requests it covers; write two rules if both are meant")),
+            );
         };
         if let (Some(at), Some(_)) = (methods, git) {
             refuse(&at.span, "methods", "git");
@@ -342,7 +365,9 @@ impl Reader<'_> {
         let mut only = BTreeSet::new();
         for at in &list.value {
             match u16::try_from(at.value).ok().filter(|port| *port != 0) {
-                None => self.problems.push(Problem::new(at.span.clone(), format!("port {} is not between 1 and 65535", at.value))),
+                None => self
+                    .problems
+                    .push(Problem::new(at.span.clone(), format!("port {} is not between 1 and 65535", at.value))),
                 Some(port) if !only.insert(port) => {
                     self.problems.push(Problem::new(at.span.clone(), format!("port {port} is given twice")));
                 }
@@ -367,24 +392,32 @@ impl Reader<'_> {
     }
 
     /// A list that makes no sense when it is empty.
-    fn some_list<T: Same>(&mut self, list: &Option<At<List>>, key: &str, check: impl Fn(&str) -> Result<T, Fault>) -> Vec<T> {
+    fn some_list<T: Same>(
+        &mut self,
+        list: &Option<At<List>>,
+        key: &str,
+        check: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Vec<T> {
         let Some(list) = list else { return Vec::new() };
         if list.value.is_empty() {
-            self.problems.push(Problem::new(list.span.clone(), format!("`{key}` is empty, and so the rule matches nothing")));
+            self.problems
+                .push(Problem::new(list.span.clone(), format!("`{key}` is empty, and so the rule matches nothing")));
         }
         self.list(&list.value, check).into_iter().map(|entry| entry.value).collect()
     }
 
     fn graphql(&mut self, table: &Option<At<Graphql>>) -> Option<GraphqlRule> {
         let at = table.as_ref()?;
-        let mut fields = |list: &List| self.list(list, check::field_pattern).into_iter().map(|entry| entry.value).collect();
+        let mut fields =
+            |list: &List| self.list(list, check::field_pattern).into_iter().map(|entry| entry.value).collect();
         let rule = GraphqlRule {
             query: fields(&at.value.query),
             mutation: fields(&at.value.mutation),
             subscription: fields(&at.value.subscription),
         };
         if [&at.value.query, &at.value.mutation, &at.value.subscription].iter().all(|list| list.is_empty()) {
-            self.problems.push(Problem::new(at.span.clone(), "`graphql` names no field, and so the rule matches nothing"));
+            self.problems
+                .push(Problem::new(at.span.clone(), "`graphql` names no field, and so the rule matches nothing"));
         }
         Some(rule)
     }
@@ -402,7 +435,11 @@ impl Reader<'_> {
     }
 
     fn contradictions(&mut self, layer: &Layer, document: &Document) {
-        let both = |reader: &mut Self, list: &List, own: &[Sourced<String>], other: &[Sourced<String>], message: &dyn Fn(&str) -> String| {
+        let both = |reader: &mut Self,
+                    list: &List,
+                    own: &[Sourced<String>],
+                    other: &[Sourced<String>],
+                    message: &dyn Fn(&str) -> String| {
             let clash = own.iter().find(|entry| other.iter().any(|other| other.value == entry.value));
             let Some(clash) = clash else { return };
             if let Some(at) = list.iter().find(|at| reader.text.source(&at.span) == clash.source) {
@@ -411,11 +448,15 @@ impl Reader<'_> {
         };
         let filesystem = &document.filesystem;
         let (checked, environment) = (&layer.filesystem, &document.environment);
-        both(self, &filesystem.reveal, &checked.reveal, &checked.hide, &|text| format!("{text:?} is in `hide` and in `reveal`"));
+        both(self, &filesystem.reveal, &checked.reveal, &checked.hide, &|text| {
+            format!("{text:?} is in `hide` and in `reveal`")
+        });
         both(self, &filesystem.unprotect, &checked.unprotect, &checked.protect, &|text| {
             format!("{text:?} is in `protect` and in `unprotect`")
         });
-        both(self, &environment.remove, &layer.remove, &layer.pass, &|text| format!("{text:?} is in `pass` and in `remove`"));
+        both(self, &environment.remove, &layer.remove, &layer.pass, &|text| {
+            format!("{text:?} is in `pass` and in `remove`")
+        });
         self.rule_contradictions(layer, document);
     }
 
@@ -423,11 +464,17 @@ impl Reader<'_> {
         let egress = &layer.egress;
         let repeated = |rules: &[Sourced<Rule>]| {
             (1..rules.len()).find_map(|at| {
-                rules[..at].iter().find(|earlier| earlier.value == rules[at].value).map(|earlier| (at, earlier.source.line))
+                rules[..at]
+                    .iter()
+                    .find(|earlier| earlier.value == rules[at].value)
+                    .map(|earlier| (at, earlier.source.line))
             })
         };
         let spans = |rules: &[Sourced<Rule>], hosts: Vec<&At<String>>, at: usize| {
-            hosts.into_iter().find(|host| self.text.source(&host.span) == rules[at].source).map(|host| host.span.clone())
+            hosts
+                .into_iter()
+                .find(|host| self.text.source(&host.span) == rules[at].source)
+                .map(|host| host.span.clone())
         };
         let hosts: [(_, Vec<&At<String>>); 3] = [
             (&egress.allow, document.allow.iter().map(|rule| &rule.host).collect()),
@@ -446,10 +493,13 @@ impl Reader<'_> {
             let source = self.text.source(&table.host.span);
             let Some(allow) = egress.allow.iter().find(|rule| rule.source == source) else { continue };
             let denied = egress.deny.iter().find(|deny| {
-                deny.value.host.as_str() == allow.value.host.as_str() && deny.value.ports == Ports::Any && !deny.value.inspects()
+                deny.value.host.as_str() == allow.value.host.as_str()
+                    && deny.value.ports == Ports::Any
+                    && !deny.value.inspects()
             });
             if let Some(deny) = denied {
-                let message = format!("this rule allows nothing: line {} denies everything to the same host", deny.source.line);
+                let message =
+                    format!("this rule allows nothing: line {} denies everything to the same host", deny.source.line);
                 found.push(Problem::new(table.host.span.clone(), message).hint("leave out one of the two"));
             }
         }
@@ -480,5 +530,8 @@ fn profile_name(text: &str) -> Result<String, Fault> {
     if !text.is_empty() && text.bytes().all(plain) {
         return Ok(text.to_owned());
     }
-    Err(Fault { message: format!("{text:?} is not a profile's name; letters, digits, `-` and `_` are expected"), hint: None })
+    Err(Fault {
+        message: format!("{text:?} is not a profile's name; letters, digits, `-` and `_` are expected"),
+        hint: None,
+    })
 }

@@ -18,7 +18,11 @@ pub(super) fn check(filesystem: &mut FilesystemPolicy, workspace: &Path, ground:
     let names = [workspace, named.as_deref().unwrap_or(workspace)];
     let meets = |path: &Path| names.iter().any(|name| within(path, name) || within(name, path));
     if let Some(own) = ground.own.iter().chain(&real.own).find(|own| meets(own)) {
-        let message = format!("workspace {}: it overlaps {}, where jail keeps policies and records", workspace.display(), own.display());
+        let message = format!(
+            "workspace {}: it overlaps {}, where jail keeps policies and records",
+            workspace.display(),
+            own.display()
+        );
         return Err(Error::setup(message).hint("start in the project's own directory"));
     }
     for (list, access) in [(&mut filesystem.read, Access::Read), (&mut filesystem.write, Access::Write)] {

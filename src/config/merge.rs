@@ -13,7 +13,8 @@ use super::layer::Layer;
 use crate::error::{Error, Result};
 use crate::policy::environment::pattern_covers;
 use crate::policy::{
-    EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, ScanMode, SecretsPolicy, Source, Sourced, WorkspaceMode, WorkspacePolicy,
+    EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, ScanMode, SecretsPolicy, Source, Sourced, WorkspaceMode,
+    WorkspacePolicy,
     egress::{EgressPolicy, Rule},
 };
 
@@ -114,7 +115,9 @@ impl Merger {
         held.raise("limits.memory", &mut layer.limits.memory, &policy.limits.memory, u64::to_string);
         held.raise("limits.processes", &mut layer.limits.processes, &policy.limits.processes, u64::to_string);
         held.raise("limits.cpu", &mut layer.limits.cpu, &policy.limits.cpu, f64::to_string);
-        held.raise("limits.time", &mut layer.limits.time, &policy.limits.time, |time: &Duration| format!("{}s", time.as_secs()));
+        held.raise("limits.time", &mut layer.limits.time, &policy.limits.time, |time: &Duration| {
+            format!("{}s", time.as_secs())
+        });
         held.raise("limits.open_files", &mut layer.limits.open_files, &policy.limits.open_files, u64::to_string);
         held.allow(&mut layer.egress.allow, &policy.egress.allow);
         if let Some(mode) = layer.mode.take_if(|mode| mode.value == WorkspaceMode::Direct)
@@ -140,12 +143,19 @@ impl Merger {
         filesystem.reveal.retain(|entry| !has(&filesystem.hide, &entry.value));
         filesystem.unprotect.retain(|entry| !has(&filesystem.protect, &entry.value));
         let egress = &self.policy.egress;
-        for (verb, rule) in egress.deny.iter().map(|rule| ("deny", rule)).chain(egress.ask.iter().map(|rule| ("ask", rule))) {
-            let unseen = |allow: &&Sourced<Rule>| allow.value.tunnel && rule.value.inspects() && allow.value.overlaps(&rule.value);
+        for (verb, rule) in
+            egress.deny.iter().map(|rule| ("deny", rule)).chain(egress.ask.iter().map(|rule| ("ask", rule)))
+        {
+            let unseen = |allow: &&Sourced<Rule>| {
+                allow.value.tunnel && rule.value.inspects() && allow.value.overlaps(&rule.value)
+            };
             let Some(tunnel) = egress.allow.iter().find(unseen) else { continue };
             return Err(Error::setup(format!(
                 "{}: this [[{verb}]] cannot be enforced: it looks into requests to {:?}, and {} passes {:?} on unseen",
-                rule.source, rule.value.host.as_str(), tunnel.source, tunnel.value.host.as_str()
+                rule.source,
+                rule.value.host.as_str(),
+                tunnel.source,
+                tunnel.value.host.as_str()
             ))
             .hint("let the rule cover the whole host, or allow the host without `tunnel`"));
         }
@@ -172,7 +182,13 @@ impl Held {
         self.trusted
     }
 
-    fn back<T>(&mut self, key: &'static str, list: &mut Vec<Sourced<T>>, granted: impl Fn(&T) -> bool, show: impl Fn(&T) -> String) {
+    fn back<T>(
+        &mut self,
+        key: &'static str,
+        list: &mut Vec<Sourced<T>>,
+        granted: impl Fn(&T) -> bool,
+        show: impl Fn(&T) -> String,
+    ) {
         list.retain(|entry| !granted(&entry.value) && self.keep(key, show(&entry.value), &entry.source));
     }
 
@@ -182,7 +198,13 @@ impl Held {
         }
     }
 
-    fn raise<T: PartialOrd>(&mut self, key: &'static str, own: &mut Option<Sourced<T>>, current: &Option<Sourced<T>>, show: impl Fn(&T) -> String) {
+    fn raise<T: PartialOrd>(
+        &mut self,
+        key: &'static str,
+        own: &mut Option<Sourced<T>>,
+        current: &Option<Sourced<T>>,
+        show: impl Fn(&T) -> String,
+    ) {
         let (Some(wanted), Some(current)) = (own.as_ref(), current) else { return };
         if wanted.value > current.value && !self.keep(key, show(&wanted.value), &wanted.source)
             || wanted.value == current.value
@@ -266,4 +288,3 @@ fn replace<T: PartialOrd + Clone>(current: &mut Option<Sourced<T>>, new: Option<
         _ => Some(new),
     };
 }
-

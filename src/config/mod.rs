@@ -128,7 +128,8 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
         }
         None => (
             read(&own_config.join("policy.toml"), Origin::User, Links::Follow)?.map(|(layer, _)| layer),
-            read(&workspace_file(&own_config, request.workspace), Origin::Workspace, Links::Follow)?.map(|(layer, _)| layer),
+            read(&workspace_file(&own_config, request.workspace), Origin::Workspace, Links::Follow)?
+                .map(|(layer, _)| layer),
         ),
     };
     let project_path = request.workspace.join(PROJECT_FILE);
@@ -159,7 +160,8 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
     }
 
     let mut merger = Merger::new(resolved.layers.iter().map(|(name, _)| name.clone()).collect());
-    let (builtin, users): (Vec<_>, Vec<_>) = resolved.layers.into_iter().partition(|(name, _)| profiles::builtin(name).is_some());
+    let (builtin, users): (Vec<_>, Vec<_>) =
+        resolved.layers.into_iter().partition(|(name, _)| profiles::builtin(name).is_some());
     files.extend(resolved.files);
     builtin.into_iter().for_each(|(_, layer)| merger.layer(layer));
     if let Some(layer) = system {

@@ -31,7 +31,8 @@ impl Places {
     /// No home directory is known.
     pub fn detect() -> Result<Self> {
         let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let database = || User::from_uid(Uid::current()).ok().flatten().map(|user| user.dir).filter(|dir| dir.is_absolute());
+        let database =
+            || User::from_uid(Uid::current()).ok().flatten().map(|user| user.dir).filter(|dir| dir.is_absolute());
         let home: PathBuf = variable("HOME")
             .or_else(database)
             .ok_or_else(|| Error::setup("the home directory is not known").hint("set HOME to an absolute path"))?

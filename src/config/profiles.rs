@@ -83,9 +83,14 @@ pub fn builtin(name: &str) -> Option<&'static Builtin> {
 pub fn agent(command: &OsStr, workspace: &Path) -> Option<&'static str> {
     let path = Path::new(command);
     let trusted = path.components().count() == 1 && !command.as_encoded_bytes().contains(&b'/')
-        || path.is_absolute() && path.canonicalize().is_ok_and(|real| !real.starts_with(workspace)) && !path.starts_with(workspace);
+        || path.is_absolute()
+            && path.canonicalize().is_ok_and(|real| !real.starts_with(workspace))
+            && !path.starts_with(workspace);
     let name = path.file_name()?.to_str()?;
-    BUILTIN.iter().find(|profile| trusted && profile.kind == Kind::Agent && profile.name == name).map(|profile| profile.name)
+    BUILTIN
+        .iter()
+        .find(|profile| trusted && profile.kind == Kind::Agent && profile.name == name)
+        .map(|profile| profile.name)
 }
 
 /// The user's profiles' directory below the configuration directory of `jail`.
@@ -159,7 +164,13 @@ impl Resolved {
         self.visit(name, own_config, ground, &mut Vec::new())
     }
 
-    fn visit(&mut self, name: &Sourced<String>, own_config: &Path, ground: &Ground, open: &mut Vec<String>) -> Result<()> {
+    fn visit(
+        &mut self,
+        name: &Sourced<String>,
+        own_config: &Path,
+        ground: &Ground,
+        open: &mut Vec<String>,
+    ) -> Result<()> {
         let at = |error: Error| match name.source.file {
             Some(_) => {
                 let hint = error.hint_text().map(str::to_owned);
@@ -172,8 +183,12 @@ impl Resolved {
             None => error,
         };
         if open.contains(&name.value) {
-            let cycle = open.iter().skip_while(|one| **one != name.value).map(String::as_str).collect::<Vec<_>>().join(" → ");
-            return Err(at(Error::setup(format!("profile {:?} builds on itself: {cycle} → {}", name.value, name.value))));
+            let cycle =
+                open.iter().skip_while(|one| **one != name.value).map(String::as_str).collect::<Vec<_>>().join(" → ");
+            return Err(at(Error::setup(format!(
+                "profile {:?} builds on itself: {cycle} → {}",
+                name.value, name.value
+            ))));
         }
         if self.layers.iter().any(|(done, _)| *done == name.value) {
             return Ok(());

@@ -119,7 +119,8 @@ impl SourceText {
         // A single line of a minified or hostile file must not fill the terminal.
         const WIDTH: usize = 100;
         let skip = column.saturating_sub(WIDTH / 2);
-        let line_text: String = shown.chars().skip(skip).take(WIDTH).map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect();
+        let line_text: String =
+            shown.chars().skip(skip).take(WIDTH).map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect();
         let carets = "^".repeat(marked.min(WIDTH - (column - skip).min(WIDTH - 1)));
         let gutter = line.to_string();
         let pad = " ".repeat(gutter.len());
@@ -175,5 +176,6 @@ pub fn printable(text: &str) -> String {
 }
 
 fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

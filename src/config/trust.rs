@@ -54,9 +54,12 @@ impl TrustStore {
     /// A file that is not what this program wrote. It is not treated as empty, so that damage is noticed.
     pub fn load(own_state: &Path) -> Result<Self> {
         let path = own_state.join("trust.json");
-        let Some(bytes) = read_regular(&path, Links::Follow)? else { return Ok(Self { path, entries: BTreeMap::new() }) };
+        let Some(bytes) = read_regular(&path, Links::Follow)? else {
+            return Ok(Self { path, entries: BTreeMap::new() });
+        };
         let damaged = |what: String| {
-            Error::setup(format!("{}: {what}", path.display())).hint("remove the file and run `jail trust` again in the projects you trust")
+            Error::setup(format!("{}: {what}", path.display()))
+                .hint("remove the file and run `jail trust` again in the projects you trust")
         };
         let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if stored.version != 1 {
@@ -110,7 +113,8 @@ impl TrustStore {
 /// # Errors
 /// An I/O error; the old file is then unchanged.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |path: &Path, what: &str, error: std::io::Error| Error::setup(format!("{}: {what}: {error}", path.display()));
+    let failed =
+        |path: &Path, what: &str, error: std::io::Error| Error::setup(format!("{}: {what}: {error}", path.display()));
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 /// Directories that are no workspace themselves; what lies below may be one.
-const ROOTS: &[&str] = &["/tmp", "/var", "/var/tmp", "/usr", "/etc", "/home", "/root", "/opt", "/run", "/dev", "/proc", "/sys", "/boot"];
+const ROOTS: &[&str] =
+    &["/tmp", "/var", "/var/tmp", "/usr", "/etc", "/home", "/root", "/opt", "/run", "/dev", "/proc", "/sys", "/boot"];
 /// Directories in which there is no workspace at all.
 const LIVE: &[&str] = &["/proc", "/sys", "/dev", "/run"];
 

@@ -25,9 +25,9 @@ impl EnvironmentPolicy {
         if is_dangerous(name) || self.remove.iter().any(|entry| pattern_matches(&entry.value, name)) {
             return false;
         }
-        self.pass.iter().any(|entry| {
-            entry.value == name || (!looks_secret(name) && pattern_matches(&entry.value, name))
-        })
+        self.pass
+            .iter()
+            .any(|entry| entry.value == name || (!looks_secret(name) && pattern_matches(&entry.value, name)))
     }
 }
 
@@ -49,14 +49,63 @@ pub fn pattern_covers(outer: &str, inner: &str) -> bool {
 
 /// Variables that make a program run other code, and ways to the host's services: never taken over.
 pub const DANGEROUS: &[&str] = &[
-    "LD_*", "GCONV_PATH", "GLIBC_TUNABLES", "MALLOC_*", "LOCPATH", "NLSPATH", "RESOLV_HOST_CONF", "HOSTALIASES",
-    "BASH_ENV", "BASH_FUNC_*", "ENV", "SHELLOPTS", "BASHOPTS", "PROMPT_COMMAND", "IFS",
-    "PYTHONSTARTUP", "PYTHONHOME", "PYTHONPATH", "PYTHONINSPECT", "PERL5OPT", "PERL5LIB", "PERL5DB", "RUBYOPT",
-    "RUBYLIB", "NODE_OPTIONS", "NODE_PATH", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS",
-    "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "GIT_*", "SSH_*", "GPG_*", "DBUS_*", "DISPLAY", "WAYLAND_*",
-    "XAUTHORITY", "XDG_RUNTIME_DIR", "SESSION_MANAGER", "DOCKER_*", "CONTAINER_HOST", "KUBECONFIG", "TMUX", "STY",
-    "VSCODE_*", "JAIL_*", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY", "http_proxy",
-    "https_proxy", "all_proxy", "no_proxy", "ftp_proxy",
+    "LD_*",
+    "GCONV_PATH",
+    "GLIBC_TUNABLES",
+    "MALLOC_*",
+    "LOCPATH",
+    "NLSPATH",
+    "RESOLV_HOST_CONF",
+    "HOSTALIASES",
+    "BASH_ENV",
+    "BASH_FUNC_*",
+    "ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "PROMPT_COMMAND",
+    "IFS",
+    "PYTHONSTARTUP",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONINSPECT",
+    "PERL5OPT",
+    "PERL5LIB",
+    "PERL5DB",
+    "RUBYOPT",
+    "RUBYLIB",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "GIT_*",
+    "SSH_*",
+    "GPG_*",
+    "DBUS_*",
+    "DISPLAY",
+    "WAYLAND_*",
+    "XAUTHORITY",
+    "XDG_RUNTIME_DIR",
+    "SESSION_MANAGER",
+    "DOCKER_*",
+    "CONTAINER_HOST",
+    "KUBECONFIG",
+    "TMUX",
+    "STY",
+    "VSCODE_*",
+    "JAIL_*",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "FTP_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "ftp_proxy",
 ];
 
 /// Whether the name is one that never enters the jail from outside.
@@ -67,8 +116,18 @@ pub fn is_dangerous(name: &str) -> bool {
 /// Whether a variable of this name commonly holds a secret.
 pub fn looks_secret(name: &str) -> bool {
     const WORDS: &[&str] = &[
-        "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "PRIVATE", "APIKEY", "COOKIE", "SESSION",
-        "DSN", "WEBHOOK",
+        "TOKEN",
+        "SECRET",
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "CREDENTIAL",
+        "PRIVATE",
+        "APIKEY",
+        "COOKIE",
+        "SESSION",
+        "DSN",
+        "WEBHOOK",
     ];
     const PARTS: &[&str] = &["KEY", "KEYS", "PASS", "PWD", "AUTH", "PAT", "SAS", "JWT", "CERT"];
     let upper = name.to_ascii_uppercase();

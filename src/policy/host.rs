@@ -265,8 +265,7 @@ fn check_characters(text: &str, also: &[char], also_why: &'static str) -> Result
 
 fn shape(alternative: &str, text: &str) -> Result<Shape, HostError> {
     type Make = fn(String) -> Shape;
-    let prefixes: [(&str, Make); 3] =
-        [("**.", Shape::AnyDepth), ("*.", Shape::OneLabel), (".", Shape::Domain)];
+    let prefixes: [(&str, Make); 3] = [("**.", Shape::AnyDepth), ("*.", Shape::OneLabel), (".", Shape::Domain)];
     for (prefix, make) in prefixes {
         let Some(base) = alternative.strip_prefix(prefix) else { continue };
         if base.contains('*') {
@@ -274,7 +273,9 @@ fn shape(alternative: &str, text: &str) -> Result<Shape, HostError> {
         }
         return match normalise(base, text)? {
             Host::Name(name) => Ok(make(name)),
-            Host::Address(_) => Err(HostError::Invalid { text: text.to_owned(), why: "an address has no names below it" }),
+            Host::Address(_) => {
+                Err(HostError::Invalid { text: text.to_owned(), why: "an address has no names below it" })
+            }
         };
     }
     if alternative.contains('*') {
@@ -342,7 +343,8 @@ fn normalise(name: &str, text: &str) -> Result<Host, HostError> {
         if label.starts_with('-') || label.ends_with('-') {
             return Err(invalid("a label starts or ends with a hyphen"));
         }
-        if !label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')) {
+        if !label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
+        {
             return Err(invalid("a label has characters other than letters, digits, `-` and `_`"));
         }
     }

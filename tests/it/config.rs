@@ -5,10 +5,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
-use jail::cli::{init::InitArgs, trust::TrustArgs};
-use jail::config::trust::TrustStore;
-use jail::config::{self, Flags, GrantState, Loaded, Places};
+use jail::config::{self, Flags, Loaded, Places};
 use jail::policy::{ScanMode, WorkspaceMode};
 use tempfile::TempDir;
 
@@ -103,18 +100,6 @@ impl World {
     }
 }
 
-#[derive(Parser)]
-struct Trust {
-    #[command(flatten)]
-    args: TrustArgs,
-}
-
-#[derive(Parser)]
-struct Init {
-    #[command(flatten)]
-    args: InitArgs,
-}
-
 #[test]
 fn nothing_but_the_built_in_profile_is_enough() {
     let loaded = World::new().loaded();
@@ -169,7 +154,7 @@ fn what_the_administrator_forbids_stays_forbidden() {
 }
 
 #[track_caller]
-fn refused(world: &World) -> String {
+pub fn refused(world: &World) -> String {
     world.load().map(|_| ()).expect_err("accepted").to_string().replace(&world.root().display().to_string(), "ROOT")
 }
 
@@ -251,7 +236,10 @@ fn profiles_build_on_each_other_but_not_in_circles() {
     assert_eq!(refused(&world), "ROOT/home/.config/jail/profiles/base.toml:1:12: unknown profile \"bsae\"");
     profile(&world, "base", "");
     profile(&world, "rust", "");
-    assert_eq!(refused(&world), "ROOT/home/.config/jail/profiles/rust.toml: \"rust\" is the name of a built-in profile");
+    assert_eq!(
+        refused(&world),
+        "ROOT/home/.config/jail/profiles/rust.toml: \"rust\" is the name of a built-in profile"
+    );
 }
 
 #[test]
@@ -271,7 +259,8 @@ fn flags_are_checked_like_files() {
     assert_eq!(refused(&world), "--environment: credentials are not available in this version");
     world.flags = Flags { policy_file: Some(world.root().join("none.toml")), ..Flags::default() };
     assert_eq!(refused(&world), "ROOT/none.toml: no such policy file");
-    world.flags = Flags { allow: vec!["a.example.com:8443".into(), "[2001:db8::1]".into()], read_only: true, ..Flags::default() };
+    world.flags =
+        Flags { allow: vec!["a.example.com:8443".into(), "[2001:db8::1]".into()], read_only: true, ..Flags::default() };
     let policy = world.loaded().policy;
     assert!(policy.egress.allow[0].value.ports.contains(8443) && !policy.egress.allow[0].value.ports.contains(443));
     assert_eq!(policy.workspace.mode.value, WorkspaceMode::ReadOnly);
@@ -298,10 +287,19 @@ fn a_path_is_judged_by_where_it_leads() {
     let world = World::new().user("[filesystem]\nwrite = [\"~/link\"]\n");
     let link = world.home().join("link");
     for (target, why) in [
-        (world.home(), "path \"ROOT/home/link\" leads to \"ROOT/home\": path \"ROOT/home\" is the whole home directory"),
+        (
+            world.home(),
+            "path \"ROOT/home/link\" leads to \"ROOT/home\": path \"ROOT/home\" is the whole home directory",
+        ),
         ("/etc".into(), "path \"ROOT/home/link\" leads to \"/etc\": path \"/etc\" is too broad"),
-        (world.own_config(), "path \"ROOT/home/link\" leads to \"ROOT/home/.config/jail\": path \"ROOT/home/.config/jail\" gives access to ROOT/home/.config/jail, where jail keeps policies and records"),
-        (world.workspace(), "path \"ROOT/home/link\" leads to \"ROOT/home/src/project\": it overlaps the workspace \"ROOT/home/src/project\""),
+        (
+            world.own_config(),
+            "path \"ROOT/home/link\" leads to \"ROOT/home/.config/jail\": path \"ROOT/home/.config/jail\" gives access to ROOT/home/.config/jail, where jail keeps policies and records",
+        ),
+        (
+            world.workspace(),
+            "path \"ROOT/home/link\" leads to \"ROOT/home/src/project\": it overlaps the workspace \"ROOT/home/src/project\"",
+        ),
     ] {
         std::os::unix::fs::symlink(&target, &link).unwrap();
         assert_eq!(refused(&world), format!("ROOT/home/.config/jail/policy.toml:2: {why}"));
@@ -317,7 +315,8 @@ fn a_link_left_in_an_agent_s_state_opens_nothing_in_the_next_run() {
     let skills = world.home().join(".claude/skills");
     world.write(&world.home().join(".ssh/id_ed25519"), "key").write(&world.home().join(".claude/real/x"), "");
     world.write(&world.home().join("dotfiles/skills/x"), "");
-    let reads = |world: &World, path: &Path| world.loaded().policy.filesystem.read.iter().any(|entry| entry.value == path);
+    let reads =
+        |world: &World, path: &Path| world.loaded().policy.filesystem.read.iter().any(|entry| entry.value == path);
     std::os::unix::fs::symlink(world.home().join(".ssh"), &skills).unwrap();
     assert_eq!(
         refused(&world),
@@ -362,105 +361,57 @@ fn the_agent_s_profile_is_chosen_by_name_but_never_for_a_program_of_the_project(
     let chosen = |profiles: Vec<String>| profiles.iter().any(|name| name == "claude" || name == "codex");
     assert!(chosen(profiles("claude", &mut world)));
     assert!(chosen(profiles(&own.display().to_string(), &mut world)));
-    for inside in ["./claude", "sub/claude", "claude/", "x", &world.workspace().join("claude").display().to_string(), &world.root().join("bin/codex").display().to_string()] {
+    for inside in [
+        "./claude",
+        "sub/claude",
+        "claude/",
+        "x",
+        &world.workspace().join("claude").display().to_string(),
+        &world.root().join("bin/codex").display().to_string(),
+    ] {
         assert!(!chosen(profiles(inside, &mut world)), "{inside}");
     }
-}
-
-const GREEDY: &str = "extends = [\"ci\"]\n[filesystem]\nread = [\"~/r\"]\nwrite = [\"~/w\"]\nreveal = [\"x.pem\"]\nunprotect = [\".git\"]\n\
-    hide = [\"h\"]\n[secrets]\nscan = \"off\"\n[environment]\npass = [\"EXTRA\", \"TERM\"]\nset = { A = \"b\" }\n[limits]\nprocesses = 100000\n\
-    [[allow]]\nhost = \"a.example.com\"\n[[allow]]\nhost = \"b.example.com\"\nresolve = [\"127.0.0.1\"]\n";
-
-#[test]
-fn what_a_project_grants_waits_for_agreement_or_is_never_given() {
-    let world = World::new().project(GREEDY);
-    let loaded = world.loaded();
-    let list = |state| {
-        loaded.pending.iter().filter(|grant| grant.state == state).map(|grant| format!("{}={}", grant.key, grant.value)).collect::<Vec<_>>().join(" ")
-    };
-    let write = world.home().join("w").display().to_string();
-    let read = world.home().join("r").display().to_string();
-    assert_eq!(
-        list(GrantState::Pending),
-        format!("extends=ci filesystem.read={read} filesystem.write={write} environment.pass=EXTRA environment.set=A=b limits.processes=100000 allow=a.example.com")
-    );
-    assert_eq!(list(GrantState::Never), "filesystem.reveal=x.pem filesystem.unprotect=.git allow=b.example.com secrets.scan=off");
-    let bare = World::new().loaded().policy;
-    assert_eq!(loaded.policy.profiles, bare.profiles);
-    assert_eq!(loaded.policy.limits, bare.limits);
-    assert_eq!(loaded.policy.egress, bare.egress);
-    assert_eq!(loaded.policy.environment, bare.environment);
-    assert_eq!(loaded.policy.secrets, bare.secrets);
-    assert_eq!(loaded.policy.filesystem.hide.len(), 1);
-}
-
-#[test]
-fn agreement_gives_what_was_shown_until_the_file_changes() {
-    let world = World::new().project(GREEDY);
-    let places = world.places();
-    let workspace = world.workspace();
-    let trust = |options: &[&str], input: Option<&str>| {
-        let args = Trust::parse_from(["trust"].iter().chain(options).map(|s| s.to_string()).chain([workspace.display().to_string()])).args;
-        let mut out = Vec::new();
-        let mut input = input.map(str::as_bytes);
-        let result = jail::cli::trust::run(&args, &places, input.as_mut().map(|input| input as &mut dyn std::io::BufRead), &mut out);
-        (result.map_err(|error| error.to_string()), String::from_utf8(out).unwrap())
-    };
-    assert!(trust(&[], None).0.unwrap_err().contains("there is no terminal to ask on"));
-    assert!(trust(&[], Some("n\n")).0.unwrap_err().contains("not trusted"));
-    assert!(trust(&[], Some("")).0.unwrap_err().contains("not trusted"));
-    assert!(!world.loaded().project.unwrap().trusted);
-
-    let (result, out) = trust(&[], Some("y\n"));
-    result.unwrap();
-    assert!(out.contains("filesystem.write") && out.contains("asks for what no project is given") && out.contains("[y/N]"), "{out}");
-    let loaded = world.loaded();
-    assert!(loaded.project.unwrap().trusted);
-    assert!(loaded.pending.iter().all(|grant| grant.state == GrantState::Never) && loaded.pending.len() == 4);
-    let policy = loaded.policy;
-    assert!(policy.profiles.contains(&"ci".to_owned()));
-    assert_eq!(policy.filesystem.write.len(), 1);
-    assert_eq!(policy.limits.processes.unwrap().value, 100_000);
-    assert!(policy.environment.passes("EXTRA"));
-    assert_eq!(policy.egress.allow.len(), 1);
-    assert!(policy.filesystem.reveal.is_empty() && policy.filesystem.unprotect.is_empty());
-    assert_eq!(policy.secrets.scan.value, ScanMode::Names);
-
-    world.write(&world.project_file(), format!("{GREEDY}# changed\n"));
-    assert!(!world.loaded().project.unwrap().trusted);
-    world.write(&world.project_file(), GREEDY);
-    assert!(world.loaded().project.unwrap().trusted);
-    assert!(trust(&["--revoke"], None).1.contains("no longer trusted"));
-    assert!(!world.loaded().project.unwrap().trusted);
-    trust(&["--yes"], None).0.unwrap();
-    assert!(world.loaded().project.unwrap().trusted);
-
-    world.write(&world.own_state().join("trust.json"), "{");
-    assert!(refused(&world).starts_with("ROOT/home/.local/state/jail/trust.json: "));
-}
-
-#[test]
-fn agreement_in_one_workspace_does_not_count_in_another() {
-    let world = World::new().project(GREEDY);
-    let other = World::new().project(GREEDY);
-    let hash = world.loaded().project.unwrap().sha256;
-    TrustStore::load(&world.own_state()).unwrap().record(&other.workspace(), &hash).unwrap();
-    assert!(!world.loaded().project.unwrap().trusted);
 }
 
 #[test]
 fn a_workspace_is_a_project_and_nothing_broader() {
     let world = World::new();
     let home = world.home();
-    let check = |path: &Path| config::check_workspace(path, &home).map_err(|error| (error.to_string(), error.hint_text().map(str::to_owned)));
+    let check = |path: &Path| {
+        config::check_workspace(path, &home).map_err(|error| (error.to_string(), error.hint_text().map(str::to_owned)))
+    };
     check(&world.workspace()).unwrap();
     let link = home.join("link-to-root");
     std::os::unix::fs::symlink("/", &link).unwrap();
     let to_home = world.workspace().join("up");
     std::os::unix::fs::symlink(&home, &to_home).unwrap();
     let parent = home.parent().unwrap().to_path_buf();
-    let existing = ["/", "/tmp", "/var", "/usr", "/etc", "/home", "/root", "/opt", "/proc", "/sys", "/dev", "/run", "/proc/self", "/sys/kernel", "/dev/shm", "/var/tmp"];
-    for path in existing.iter().map(PathBuf::from).chain([home.clone(), parent, link, to_home, home.join("missing"), world.workspace().join(".jail.toml")]) {
+    let existing = [
+        "/",
+        "/tmp",
+        "/var",
+        "/usr",
+        "/etc",
+        "/home",
+        "/root",
+        "/opt",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/run",
+        "/proc/self",
+        "/sys/kernel",
+        "/dev/shm",
+        "/var/tmp",
+    ];
+    for path in existing.iter().map(PathBuf::from).chain([
+        home.clone(),
+        parent,
+        link,
+        to_home,
+        home.join("missing"),
+        world.workspace().join(".jail.toml"),
+    ]) {
         let (message, hint) = check(&path).expect_err(&format!("{} accepted", path.display()));
         assert!(message.starts_with(&format!("workspace {}: ", path.display())), "{message}");
         assert_eq!(hint.as_deref(), Some("start in the project's own directory"));
@@ -470,7 +421,9 @@ fn a_workspace_is_a_project_and_nothing_broader() {
 #[test]
 fn jail_s_own_directories_are_no_workspace() {
     let world = World::new();
-    for path in [world.own_config(), world.own_config().join("profiles"), world.home().join(".config"), world.own_state()] {
+    for path in
+        [world.own_config(), world.own_config().join("profiles"), world.home().join(".config"), world.own_state()]
+    {
         std::fs::create_dir_all(&path).unwrap();
         let flags = Flags::default();
         let error = config::load(&world.places().request(&path, OsStr::new("true"), &flags)).unwrap_err();
@@ -508,40 +461,4 @@ fn links_do_not_hide_jail_s_directories_or_the_workspace() {
     let policy = config::load(&places.request(&inside, OsStr::new("true"), &flags)).unwrap().policy;
     let reads = |path: PathBuf| policy.filesystem.read.iter().any(|entry| entry.value == path);
     assert!(!reads(alias.join(".cargo/registry")) && reads(alias.join(".cargo/bin")));
-}
-
-#[test]
-fn init_writes_outside_the_workspace_and_never_over_a_policy() {
-    let world = World::new();
-    world.write(&world.workspace().join("Cargo.toml"), "").write(&world.workspace().join("package.json"), "");
-    let init = |options: &[&str]| {
-        let args = Init::parse_from(["init"].iter().chain(options).map(|s| s.to_string()).chain([world.workspace().display().to_string()])).args;
-        let mut out = Vec::new();
-        let result = jail::cli::init::run(&args, &world.places(), &mut out);
-        (result.map_err(|error| error.to_string()), String::from_utf8(out).unwrap())
-    };
-    let (_, printed) = init(&["--print"]);
-    assert!(printed.contains("extends = [\"rust\", \"node\"]") && printed.contains("host = \".crates.io\""), "{printed}");
-    assert!(!world.workspace_file().exists());
-    init(&[]).0.unwrap();
-    assert_eq!(std::fs::read_to_string(world.workspace_file()).unwrap(), printed);
-    assert_eq!(world.loaded().policy.egress.allow.len(), 2);
-    world.write(&world.workspace_file(), "# mine\n");
-    assert!(init(&[]).0.unwrap_err().ends_with("exists already"));
-    assert_eq!(std::fs::read_to_string(world.workspace_file()).unwrap(), "# mine\n");
-    init(&["--force"]).0.unwrap();
-    assert_eq!(std::fs::read_to_string(world.workspace_file()).unwrap(), printed);
-    assert_eq!(std::fs::read_dir(world.workspace()).unwrap().count(), 2);
-}
-
-#[test]
-fn a_workspace_s_name_cannot_write_into_the_policy_init_makes() {
-    let world = World::new();
-    let odd = world.home().join("src/a\n[[allow]]\nhost=\"evil.example.com\"");
-    std::fs::create_dir_all(&odd).unwrap();
-    let args = Init::parse_from(["init".into(), odd.into_os_string()]).args;
-    jail::cli::init::run(&args, &world.places(), &mut Vec::new()).unwrap();
-    let file = std::fs::read_dir(world.own_config().join("workspaces")).unwrap().next().unwrap().unwrap().path();
-    let text = std::fs::read_to_string(file).unwrap();
-    assert!(!text.contains("\n[[allow]]"), "{text}");
 }

@@ -3,6 +3,7 @@
 mod config;
 mod git;
 mod guard;
+mod hosts;
 mod landlock;
 mod names;
 mod policy;
@@ -13,4 +14,5 @@ mod syscalls_reference;
 mod terminal;
 mod tighten;
 mod tree;
+mod trust;
 mod watch;

@@ -47,7 +47,9 @@ fn every_key_is_documented() {
     for (table, key) in keys {
         let defined = text.lines().any(|line| {
             let line = line.trim_start();
-            line.starts_with(&format!("`{key}`")) || line.starts_with(&format!("## [{key}]")) || line.contains(&format!("[[{key}]]"))
+            line.starts_with(&format!("`{key}`"))
+                || line.starts_with(&format!("## [{key}]"))
+                || line.contains(&format!("[[{key}]]"))
         });
         let in_prose = table.starts_with("Credential") || table == "Graphql";
         assert!(defined || (in_prose && text.contains(&format!("`{key}`"))), "{table}.{key} is not in docs/policy.md");

@@ -28,14 +28,71 @@ fn policy(command: &str, profiles: &[&str]) -> (PathBuf, Policy) {
 
 /// Files and directories in a home that hold logins or keys.
 const SECRETS: &[&str] = &[
-    ".ssh", ".aws/credentials", ".gnupg", ".netrc", ".git-credentials", ".gitconfig", ".config/git", ".config/gh", ".config/hub", ".config/glab-cli", ".docker/config.json",
-    ".kube", ".config/gcloud", ".azure", ".cargo/credentials.toml", ".cargo/credentials", ".cargo/config.toml", ".npmrc", ".yarnrc", ".yarnrc.yml",
-    ".config/pnpm/rc", ".bunfig.toml", ".pypirc", ".config/pip", ".config/uv", ".config/pypoetry", ".m2/settings.xml", ".m2/settings-security.xml",
-    ".gradle/gradle.properties", ".gradle/init.d", ".ivy2/.credentials", ".sbt/credentials", ".conan2/.conan.db", ".conan2/credentials.json",
-    ".config/go/env", ".terraform.d/credentials.tfrc.json", ".config/op", ".password-store", ".local/share/keyrings", ".mozilla", ".config/google-chrome",
-    ".config/chromium", ".bash_history", ".zsh_history", ".bashrc", ".profile", ".config/systemd", ".config/autostart", ".railway", ".config/hcloud",
-    ".fly", ".vault-token", ".pgpass", ".my.cnf", ".config/rclone", ".gem/credentials", ".config/containers/auth.json", ".config/jail", ".local/state/jail",
-    ".local/share/fonts/x", ".config/Code", ".vscode-server", ".continuum", ".npm/_logs", ".config/op/config",
+    ".ssh",
+    ".aws/credentials",
+    ".gnupg",
+    ".netrc",
+    ".git-credentials",
+    ".gitconfig",
+    ".config/git",
+    ".config/gh",
+    ".config/hub",
+    ".config/glab-cli",
+    ".docker/config.json",
+    ".kube",
+    ".config/gcloud",
+    ".azure",
+    ".cargo/credentials.toml",
+    ".cargo/credentials",
+    ".cargo/config.toml",
+    ".npmrc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    ".config/pnpm/rc",
+    ".bunfig.toml",
+    ".pypirc",
+    ".config/pip",
+    ".config/uv",
+    ".config/pypoetry",
+    ".m2/settings.xml",
+    ".m2/settings-security.xml",
+    ".gradle/gradle.properties",
+    ".gradle/init.d",
+    ".ivy2/.credentials",
+    ".sbt/credentials",
+    ".conan2/.conan.db",
+    ".conan2/credentials.json",
+    ".config/go/env",
+    ".terraform.d/credentials.tfrc.json",
+    ".config/op",
+    ".password-store",
+    ".local/share/keyrings",
+    ".mozilla",
+    ".config/google-chrome",
+    ".config/chromium",
+    ".bash_history",
+    ".zsh_history",
+    ".bashrc",
+    ".profile",
+    ".config/systemd",
+    ".config/autostart",
+    ".railway",
+    ".config/hcloud",
+    ".fly",
+    ".vault-token",
+    ".pgpass",
+    ".my.cnf",
+    ".config/rclone",
+    ".gem/credentials",
+    ".config/containers/auth.json",
+    ".config/jail",
+    ".local/state/jail",
+    ".local/share/fonts/x",
+    ".config/Code",
+    ".vscode-server",
+    ".continuum",
+    ".npm/_logs",
+    ".config/op/config",
 ];
 
 #[test]
@@ -44,7 +101,8 @@ fn no_profile_shows_a_secret() {
         let command = if profile.kind == Kind::Agent { profile.name } else { "true" };
         let extra: &[&str] = if profile.kind == Kind::Agent { &[] } else { &[profile.name] };
         let (home, policy) = policy(command, extra);
-        let granted: Vec<&PathBuf> = policy.filesystem.read.iter().chain(&policy.filesystem.write).map(|entry| &entry.value).collect();
+        let granted: Vec<&PathBuf> =
+            policy.filesystem.read.iter().chain(&policy.filesystem.write).map(|entry| &entry.value).collect();
         for secret in SECRETS {
             let secret = home.join(secret);
             for path in &granted {
@@ -75,49 +133,115 @@ fn agents() -> BTreeMap<&'static str, (&'static [&'static str], &'static [&'stat
         ("amp", (&["amp"], &["ampcode.com", "api.ampcode.com"])),
         ("claude", (&["claude"], &["api.anthropic.com", "platform.claude.com", "claude.ai", "claude.com"])),
         ("codex", (&["codex"], &["api.openai.com", "chatgpt.com", "auth.openai.com"])),
-        ("copilot", (&["copilot"], &["api.githubcopilot.com", "api.individual.githubcopilot.com", "copilot-proxy.githubusercontent.com", "api.github.com", "github.com"])),
+        (
+            "copilot",
+            (
+                &["copilot"],
+                &[
+                    "api.githubcopilot.com",
+                    "api.individual.githubcopilot.com",
+                    "copilot-proxy.githubusercontent.com",
+                    "api.github.com",
+                    "github.com",
+                ],
+            ),
+        ),
         ("crush", (&["crush", ".config/agents"], &["catwalk.charm.sh", "catwalk.charm.land"])),
         ("cursor-agent", (&["cursor"], &["api2.cursor.sh", "agent.api5.cursor.sh", "cursor.com"])),
-        ("gemini", (&["gemini"], &["generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"])),
+        (
+            "gemini",
+            (
+                &["gemini"],
+                &[
+                    "generativelanguage.googleapis.com",
+                    "cloudcode-pa.googleapis.com",
+                    "oauth2.googleapis.com",
+                    "accounts.google.com",
+                ],
+            ),
+        ),
         ("goose", (&["goose"], &[])),
         ("opencode", (&["opencode"], &["models.dev", "models.opencode.ai", "opencode.ai"])),
-        ("qwen", (&["qwen"], &["chat.qwen.ai", "portal.qwen.ai", "dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com"])),
+        (
+            "qwen",
+            (&["qwen"], &["chat.qwen.ai", "portal.qwen.ai", "dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com"]),
+        ),
     ])
 }
 
 const NEVER: &[&str] = &[
-    "example.com", "github.com.evil.org", "registry.npmjs.org", "gist.github.com", "uploads.github.com", "statsig.anthropic.com", "sentry.io", "api.railway.app",
-    "backboard.railway.app", "storage.googleapis.com", "play.googleapis.com", "www.googleapis.com", "s3.amazonaws.com", "gist.githubusercontent.com", "files.chatgpt.com",
+    "example.com",
+    "github.com.evil.org",
+    "registry.npmjs.org",
+    "gist.github.com",
+    "uploads.github.com",
+    "statsig.anthropic.com",
+    "sentry.io",
+    "api.railway.app",
+    "backboard.railway.app",
+    "storage.googleapis.com",
+    "play.googleapis.com",
+    "www.googleapis.com",
+    "s3.amazonaws.com",
+    "gist.githubusercontent.com",
+    "files.chatgpt.com",
 ];
 
 #[test]
 fn an_agent_s_profile_adds_its_own_places_and_hosts_and_nothing_else() {
     let agents = agents();
-    assert_eq!(of_kind(Kind::Agent).map(|profile| profile.name).collect::<Vec<_>>(), agents.keys().copied().collect::<Vec<_>>());
+    assert_eq!(
+        of_kind(Kind::Agent).map(|profile| profile.name).collect::<Vec<_>>(),
+        agents.keys().copied().collect::<Vec<_>>()
+    );
     let (_, base) = policy("true", &[]);
     for (name, (words, hosts)) in agents {
         let (home, policy) = policy(name, &[]);
         let own = |origin: &Origin| *origin == Origin::Profile(name.to_owned());
         assert!(policy.profiles.contains(&name.to_owned()), "{name} was not chosen");
-        for entry in policy.filesystem.read.iter().chain(&policy.filesystem.write).filter(|entry| own(&entry.source.origin)) {
-            let place = entry.value.strip_prefix(&home).unwrap_or_else(|_| panic!("{name}: {} is outside of the home", entry.value.display()));
+        for entry in
+            policy.filesystem.read.iter().chain(&policy.filesystem.write).filter(|entry| own(&entry.source.origin))
+        {
+            let place = entry
+                .value
+                .strip_prefix(&home)
+                .unwrap_or_else(|_| panic!("{name}: {} is outside of the home", entry.value.display()));
             let place = place.to_str().unwrap();
-            let marked = place.split('/').any(|part| words.iter().any(|word| part.contains(word))) || words.iter().any(|word| place.starts_with(word));
+            let marked = place.split('/').any(|part| words.iter().any(|word| part.contains(word)))
+                || words.iter().any(|word| place.starts_with(word));
             assert!(marked, "{name}: {place} is not its own");
         }
         let others = |list: &[jail::policy::Sourced<PathBuf>]| {
-            list.iter().filter(|entry| !own(&entry.source.origin)).map(|entry| entry.value.strip_prefix(&home).unwrap_or(&entry.value).to_owned()).collect::<Vec<_>>()
+            list.iter()
+                .filter(|entry| !own(&entry.source.origin))
+                .map(|entry| entry.value.strip_prefix(&home).unwrap_or(&entry.value).to_owned())
+                .collect::<Vec<_>>()
         };
         assert!(others(&policy.filesystem.write).is_empty());
-        assert_eq!(others(&policy.filesystem.read).len(), base.filesystem.read.len(), "{name} changes what is readable");
+        assert_eq!(
+            others(&policy.filesystem.read).len(),
+            base.filesystem.read.len(),
+            "{name} changes what is readable"
+        );
         assert_eq!(policy.workspace.mode.value, base.workspace.mode.value);
         assert_eq!(policy.secrets.scan.value, base.secrets.scan.value);
         assert_eq!(policy.limits, base.limits, "{name} changes the limits");
         assert_eq!(policy.environment.pass, base.environment.pass, "{name} passes more variables");
-        assert!(policy.environment.set.keys().all(|key| !is_dangerous(key) && !looks_secret(key) && key != "PATH" && key != "HOME"));
-        assert!(policy.filesystem.reveal.is_empty() && policy.filesystem.unprotect.is_empty() && policy.filesystem.cache.is_empty());
+        assert!(
+            policy
+                .environment
+                .set
+                .keys()
+                .all(|key| !is_dangerous(key) && !looks_secret(key) && key != "PATH" && key != "HOME")
+        );
+        assert!(
+            policy.filesystem.reveal.is_empty()
+                && policy.filesystem.unprotect.is_empty()
+                && policy.filesystem.cache.is_empty()
+        );
 
-        let reaches = |host: &str| policy.egress.allow.iter().any(|rule| rule.value.host.matches(&Host::parse(host).unwrap()));
+        let reaches =
+            |host: &str| policy.egress.allow.iter().any(|rule| rule.value.host.matches(&Host::parse(host).unwrap()));
         for host in hosts {
             assert!(reaches(host), "{name} does not reach {host}");
         }
@@ -130,7 +254,9 @@ fn an_agent_s_profile_adds_its_own_places_and_hosts_and_nothing_else() {
             assert!(rule.ports.contains(443) && !rule.ports.contains(80) && !rule.ports.contains(22), "{name}");
             let narrow = !rule.paths.is_empty() || rule.methods == Methods::safe();
             assert!(rule.tunnel || narrow, "{name}: {} is neither a tunnel nor narrowed", rule.host);
-            let shared = ["github.com", "api.github.com", "raw.githubusercontent.com"].iter().any(|host| rule.host.as_str() == *host);
+            let shared = ["github.com", "api.github.com", "raw.githubusercontent.com"]
+                .iter()
+                .any(|host| rule.host.as_str() == *host);
             assert!(!shared || (!rule.tunnel && !rule.paths.is_empty()), "{name}: everyone's {} as a whole", rule.host);
         }
     }
@@ -139,9 +265,15 @@ fn an_agent_s_profile_adds_its_own_places_and_hosts_and_nothing_else() {
 #[test]
 fn what_the_host_runs_stays_read_only_in_an_agent_s_state() {
     for (name, places) in [
-        ("claude", &[".claude/settings.json", ".claude/hooks", ".claude/commands", ".claude/plugins", ".claude/skills"][..]),
+        (
+            "claude",
+            &[".claude/settings.json", ".claude/hooks", ".claude/commands", ".claude/plugins", ".claude/skills"][..],
+        ),
         ("codex", &[".codex/config.toml", ".codex/AGENTS.md"]),
-        ("cursor-agent", &[".cursor/mcp.json", ".cursor/hooks.json", ".cursor/extensions", ".local/share/cursor-agent"]),
+        (
+            "cursor-agent",
+            &[".cursor/mcp.json", ".cursor/hooks.json", ".cursor/extensions", ".local/share/cursor-agent"],
+        ),
         ("gemini", &[".gemini/settings.json", ".gemini/extensions", ".gemini/.env"]),
         ("qwen", &[".qwen/settings.json", ".qwen/extensions"]),
         ("copilot", &[".copilot/mcp-config.json", ".copilot/hooks"]),
@@ -154,9 +286,17 @@ fn what_the_host_runs_stays_read_only_in_an_agent_s_state() {
         for place in places {
             let place = home.join(place);
             let covering = |list: &[jail::policy::Sourced<PathBuf>]| {
-                list.iter().filter(|entry| place.starts_with(&entry.value)).map(|entry| entry.value.components().count()).max().unwrap_or(0)
+                list.iter()
+                    .filter(|entry| place.starts_with(&entry.value))
+                    .map(|entry| entry.value.components().count())
+                    .max()
+                    .unwrap_or(0)
             };
-            assert!(covering(&policy.filesystem.read) > covering(&policy.filesystem.write), "{name}: {} is writable", place.display());
+            assert!(
+                covering(&policy.filesystem.read) > covering(&policy.filesystem.write),
+                "{name}: {} is writable",
+                place.display()
+            );
         }
     }
 }
@@ -197,7 +337,8 @@ struct Profile {
 fn profile(world: &World, args: &[&str]) -> Result<String, String> {
     let args = Profile::parse_from([&["profile"], args].concat()).args;
     let mut out = Vec::new();
-    jail::cli::profile::run(&args, &world.places(), &mut out).map_err(|error| format!("{error} ({})", error.hint_text().unwrap_or_default()))?;
+    jail::cli::profile::run(&args, &world.places(), &mut out)
+        .map_err(|error| format!("{error} ({})", error.hint_text().unwrap_or_default()))?;
     Ok(String::from_utf8(out).unwrap())
 }
 
@@ -213,9 +354,13 @@ fn profiles_are_listed_and_shown() {
 
     let shown = profile(&world, &["show", "mine"]).unwrap();
     assert!(shown.starts_with("## profiles/ci.toml\n") && shown.trim_end().ends_with("extends = [\"ci\"]"), "{shown}");
-    let json: serde_json::Value = serde_json::from_str(&profile(&world, &["show", "claude", "--json"]).unwrap()).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&profile(&world, &["show", "claude", "--json"]).unwrap()).unwrap();
     assert_eq!(json["profiles"], serde_json::json!(["claude"]));
     assert_eq!(json["egress"]["allow"][0]["value"]["host"], "api.anthropic.com");
-    assert_eq!(profile(&world, &["show", "cluade"]).unwrap_err(), "unknown profile \"cluade\" (did you mean \"claude\"?)");
+    assert_eq!(
+        profile(&world, &["show", "cluade"]).unwrap_err(),
+        "unknown profile \"cluade\" (did you mean \"claude\"?)"
+    );
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles").read_dir().unwrap().count() == BUILTIN.len());
 }

@@ -39,15 +39,40 @@ const RULES: &[&str] = &[
     "host = \"git.example.net\"\ngit = \"push\"",
 ];
 
-const VARIABLES: &[&str] = &["TERM", "LC_ALL", "LC_TIME", "MY_A", "MY_AB", "MY_ABC", "MY_B", "X", "PATH", "LANG", "A", "MY_TOKEN"];
+const VARIABLES: &[&str] =
+    &["TERM", "LC_ALL", "LC_TIME", "MY_A", "MY_AB", "MY_ABC", "MY_B", "X", "PATH", "LANG", "A", "MY_TOKEN"];
 
 fn parts() -> impl Strategy<Value = Parts> {
-    let lists: Vec<_> = LISTS.iter().map(|(table, key, values)| subsequence(values.to_vec(), 0..=values.len()).prop_map(move |some| (*table, *key, some))).collect();
+    let lists: Vec<_> = LISTS
+        .iter()
+        .map(|(table, key, values)| {
+            subsequence(values.to_vec(), 0..=values.len()).prop_map(move |some| (*table, *key, some))
+        })
+        .collect();
     let limits = proptest::array::uniform5(proptest::option::of(20u32..30));
-    let rules = proptest::collection::vec((prop_oneof![Just("allow"), Just("ask"), Just("deny")], proptest::sample::select(RULES)), 0..4);
+    let rules = proptest::collection::vec(
+        (prop_oneof![Just("allow"), Just("ask"), Just("deny")], proptest::sample::select(RULES)),
+        0..4,
+    );
     let choice = |values: &'static [&'static str]| proptest::option::of(proptest::sample::select(values));
-    (lists, subsequence(vec!["A", "B"], 0..=2), choice(&["direct", "read-only"]), choice(&["off", "names"]), limits, subsequence(vec!["ci", "devcontainer"], 0..=2), rules)
-        .prop_map(|(lists, set, mode, scan, limits, extends, rules)| Parts { lists, set, mode, scan, limits, extends, rules })
+    (
+        lists,
+        subsequence(vec!["A", "B"], 0..=2),
+        choice(&["direct", "read-only"]),
+        choice(&["off", "names"]),
+        limits,
+        subsequence(vec!["ci", "devcontainer"], 0..=2),
+        rules,
+    )
+        .prop_map(|(lists, set, mode, scan, limits, extends, rules)| Parts {
+            lists,
+            set,
+            mode,
+            scan,
+            limits,
+            extends,
+            rules,
+        })
 }
 
 impl Parts {
@@ -71,7 +96,8 @@ impl Parts {
                 text += &format!("{key} = {kept:?}\n");
             }
             if table == "environment" {
-                let set: Vec<_> = self.set.iter().map(|name| format!("{name} = \"{}\"", self.limits[0].unwrap_or(0))).collect();
+                let set: Vec<_> =
+                    self.set.iter().map(|name| format!("{name} = \"{}\"", self.limits[0].unwrap_or(0))).collect();
                 text += &format!("set = {{ {} }}\n", set.join(", "));
             }
         }
@@ -96,7 +122,11 @@ impl Parts {
         for (verb, rule) in &self.rules {
             let host = |rule: &str| rule.lines().next().unwrap_or_default().to_owned();
             let clash = seen.iter().any(|(other, earlier)| {
-                if other == verb { earlier == rule } else { *verb != "ask" && *other != "ask" && host(earlier) == host(rule) }
+                if other == verb {
+                    earlier == rule
+                } else {
+                    *verb != "ask" && *other != "ask" && host(earlier) == host(rule)
+                }
             });
             if !clash {
                 text += &format!("[[{verb}]]\n{rule}\n");
@@ -142,7 +172,9 @@ fn not_wider(tight: &Policy, wide: &Policy) {
     }
     assert_eq!(tight.environment.set, wide.environment.set);
     lower_limits(&tight.limits, &wide.limits);
-    assert!(tight.workspace.mode.value == WorkspaceMode::ReadOnly || wide.workspace.mode.value == WorkspaceMode::Direct);
+    assert!(
+        tight.workspace.mode.value == WorkspaceMode::ReadOnly || wide.workspace.mode.value == WorkspaceMode::Direct
+    );
     assert!(tight.secrets.scan.value == ScanMode::Names || wide.secrets.scan.value == ScanMode::Off);
     contains("allow", &wide.egress.allow, &tight.egress.allow);
     contains("ask", &tight.egress.ask, &wide.egress.ask);

@@ -1,0 +1,174 @@
+//! Host names and patterns: what they cover, and what is no host.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use jail::policy::host::{Host, HostPattern};
+
+fn host(text: &str) -> Host {
+    Host::parse(text).unwrap()
+}
+
+#[test]
+fn host_patterns_cover_what_they_say() {
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        (
+            "api.example.com",
+            &["api.example.com", "API.Example.COM", "api.example.com."],
+            &["example.com", "x.api.example.com", "api.example.com.evil.org"],
+        ),
+        ("*.example.com", &["a.example.com"], &["example.com", "a.b.example.com", "aexample.com"]),
+        ("**.example.com", &["a.example.com", "a.b.example.com"], &["example.com", "aexample.com"]),
+        (
+            ".example.com",
+            &["example.com", "a.example.com", "a.b.example.com"],
+            &["aexample.com", "example.com.evil.org"],
+        ),
+        (
+            "backboard.railway.{app,com}",
+            &["backboard.railway.app", "backboard.railway.com"],
+            &["backboard.railway.org", "railway.app"],
+        ),
+        ("bücher.example.com", &["xn--bcher-kva.example.com", "BÜCHER.example.com"], &["bucher.example.com"]),
+        ("{a,b}.{c,d}.example.com", &["a.c.example.com", "b.d.example.com"], &["a.b.example.com"]),
+    ];
+    for (pattern, covered, not) in cases {
+        let pattern = HostPattern::parse(pattern).unwrap();
+        for name in covered {
+            assert!(pattern.matches(&host(name)), "{pattern} should cover {name}");
+        }
+        for name in not {
+            assert!(!pattern.matches(&host(name)), "{pattern} should not cover {name}");
+        }
+    }
+    assert!(HostPattern::parse("192.0.2.7").unwrap().matches(&host("192.0.2.7")));
+    assert!(HostPattern::parse("[2001:db8::1]").unwrap().matches(&host("[2001:db8:0:0::1]")));
+    assert!(!HostPattern::parse_for_deny(".com").unwrap().matches(&host("192.0.2.7")));
+}
+
+#[test]
+fn what_parsers_read_differently_is_no_host() {
+    let both = [
+        "",
+        "a\0.example.com",
+        "a b.example.com",
+        "a%2eexample.com",
+        "user@example.com",
+        "a\\example.com",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a..example.com",
+        "-a.example.com",
+        "a-.example.com",
+        "a:443",
+        "a.example.com:443",
+        "::1",
+        "[::1",
+        "[::1]x",
+        "[fe80::1%eth0]",
+        "127.1",
+        "0x7f.0.0.1",
+        "017700000001",
+        "2130706433",
+        "1.2.3.4.5",
+        "1.2.3.256",
+        "01.2.3.4",
+        "a.0x1",
+        "a\u{200b}.example.com\t",
+        "xn--a.example.com",
+        "a,b.example.com",
+        "a}.example.com",
+        "e\u{301}\u{0}.example.com",
+        "a.example.com\n",
+    ];
+    for text in both {
+        assert!(Host::parse(text).is_err(), "host {text:?} accepted as {:?}", Host::parse(text));
+        assert!(HostPattern::parse(text).is_err(), "pattern {text:?} accepted");
+    }
+    for text in [
+        "*",
+        "**",
+        "a*.example.com",
+        "a.*.example.com",
+        "*.*.example.com",
+        "***.example.com",
+        "*example.com",
+        "{a.example.com",
+        "{a,{b}}.example.com",
+        "{,a}.example.com",
+        "{a,a}.example.com",
+        "a.example.com.",
+        ".",
+        "*.",
+        "..example.com",
+        "*.192.0.2.7",
+        ".[::1]",
+    ] {
+        assert!(HostPattern::parse(text).is_err(), "pattern {text:?} accepted");
+        assert!(HostPattern::parse_for_deny(text).is_err(), "deny pattern {text:?} accepted");
+    }
+    assert!(HostPattern::parse(&format!("{}.example.com", "a".repeat(64))).is_err());
+    assert!(HostPattern::parse(&format!("{}.com", vec!["a"; 130].join("."))).is_err());
+    let many = format!("{{{}}}.example.com", (0..65).map(|n| format!("a{n}")).collect::<Vec<_>>().join(","));
+    assert!(HostPattern::parse(&many).is_err());
+}
+
+#[test]
+fn full_width_characters_are_folded_before_anything_is_compared() {
+    assert_eq!(host("ａｐｉ。example.com"), host("api.example.com"));
+    assert!(Host::parse("１２７.１").is_err());
+}
+
+#[test]
+fn patterns_over_public_suffixes_are_for_denials_only() {
+    for text in [
+        "*.com",
+        ".com",
+        "**.co.uk",
+        "*.github.io",
+        ".github.io",
+        "{*.example.com,*.org}",
+        "*.s3.amazonaws.com",
+        ".internal",
+        "com",
+        "*.xn--p1ai",
+    ] {
+        assert!(HostPattern::parse(text).is_err(), "{text} accepted");
+        assert!(HostPattern::parse_for_deny(text).is_ok(), "{text} refused for a denial");
+    }
+    for text in ["*.example.com", "me.github.io", ".corp.internal", "localhost", "*.cursor.sh", "api.test"] {
+        assert!(HostPattern::parse(text).is_ok(), "{text} refused");
+    }
+}
+
+#[test]
+fn overlap_is_symmetric_and_agrees_with_names() {
+    let patterns = [
+        "a.example.com",
+        "*.example.com",
+        "**.example.com",
+        ".example.com",
+        "*.a.example.com",
+        ".a.example.com",
+        "**.a.example.com",
+        "example.com",
+        ".example.org",
+        "b.a.example.com",
+    ];
+    let names = [
+        "example.com",
+        "a.example.com",
+        "b.example.com",
+        "b.a.example.com",
+        "c.b.a.example.com",
+        "c.b.example.com",
+        "example.org",
+    ];
+    for one in patterns {
+        for two in patterns {
+            let (a, b) = (HostPattern::parse(one).unwrap(), HostPattern::parse(two).unwrap());
+            let common = names.iter().any(|name| a.matches(&host(name)) && b.matches(&host(name)));
+            assert_eq!(a.overlaps(&b), common, "{one} and {two}");
+        }
+    }
+}
