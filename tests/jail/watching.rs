@@ -39,6 +39,14 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    /// A failing test must not leave its jail running.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn wait_for(path: &Path) -> Result<(), Failed> {
     let start = Instant::now();
     while !path.exists() {
