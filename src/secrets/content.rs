@@ -81,8 +81,10 @@ fn is_reference(line: &[u8]) -> bool {
     let assigned = before.ends_with(b"=") || before.ends_with(b":");
     let rest = &line[at + 2..];
     let name = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
-    let after: Vec<u8> = rest[name..].iter().copied().filter(|b| !b"\"';, ".contains(b)).collect();
-    assigned && name > 0 && matches!(after.as_slice(), b"}" | b"-}" | b":-}" | b"?}")
+    // Compared in place: nothing of the line is copied to memory that is not wiped.
+    let after = || rest[name..].iter().filter(|b| !b"\"';, ".contains(*b));
+    let ends = [&b"}"[..], b"-}", b":-}", b"?}"];
+    assigned && name > 0 && ends.iter().any(|end| after().eq(end.iter()))
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

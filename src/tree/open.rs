@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
+use zeroize::Zeroizing;
 
 /// Set once openat2(2) was refused (kernels before 5.6, some container filters): paths are then opened by component.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
@@ -82,31 +83,64 @@ fn by_component(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<Owned
 /// Reads a small regular file beneath `root`, at most `limit` bytes and one more.
 ///
 /// # Errors
-/// What openat2(2) and read(2) return; `EINVAL` where it is not a regular file.
-pub fn read_beneath(root: BorrowedFd<'_>, path: &Path, limit: usize) -> Result<Vec<u8>, Errno> {
+/// What openat2(2) and read(2) return; `EINVAL` where it is not a regular file, `EBUSY` where it grows.
+pub fn read_beneath(root: BorrowedFd<'_>, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Errno> {
     read_all(beneath(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?, limit)
 }
 
 /// Reads the entry `name` of `dir` if it is a regular file, at most `limit` bytes and one more.
 ///
 /// # Errors
-/// What openat(2) and read(2) return; `EINVAL` where it is not a regular file.
-pub fn read_at(dir: BorrowedFd<'_>, name: &CStr, limit: usize) -> Result<Vec<u8>, Errno> {
+/// What openat(2) and read(2) return; `EINVAL` where it is not a regular file, `EBUSY` where it grows.
+pub fn read_at(dir: BorrowedFd<'_>, name: &CStr, limit: usize) -> Result<Zeroizing<Vec<u8>>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     read_all(openat(dir, name, flags, Mode::empty())?, limit)
 }
 
-fn read_all(fd: OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
-    use std::io::Read;
-    let file = std::fs::File::from(fd);
-    let regular = file.metadata().is_ok_and(|data| data.is_file());
-    if !regular {
+/// Reads into one buffer that is wiped when it is dropped: a fork may follow, and what is looked at may be a secret.
+fn read_all(fd: OwnedFd, limit: usize) -> Result<Zeroizing<Vec<u8>>, Errno> {
+    let stat = fstat(&fd)?;
+    if stat.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
         return Err(Errno::EINVAL);
     }
-    let mut content = Vec::new();
-    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    match file.take(bound).read_to_end(&mut content) {
-        Ok(_) => Ok(content),
-        Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+    // One more than the size shows that the file grew; it may not make the buffer move.
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX).min(limit).saturating_add(1);
+    let mut content = Zeroizing::new(vec![0; size]);
+    let mut length = 0;
+    while length < size {
+        match nix::unistd::read(&fd, &mut content[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if length == size && size <= limit {
+        return Err(Errno::EBUSY);
+    }
+    content.truncate(length);
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_openat2_links_and_parents_are_refused_too() {
+        let dir = tempfile::TempDir::new().expect("temporary directory");
+        std::fs::create_dir_all(dir.path().join("a/b")).expect("directories");
+        std::fs::write(dir.path().join("a/b/c"), "x").expect("file");
+        std::os::unix::fs::symlink("a", dir.path().join("link")).expect("link");
+        std::os::unix::fs::symlink("b/c", dir.path().join("a/last")).expect("link");
+        let root = std::fs::File::open(dir.path()).expect("root");
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let open = |path: &str| by_component(root.as_fd(), path.as_bytes(), flags).map(drop);
+        assert_eq!(open("a/b/c"), Ok(()));
+        assert_eq!(open("a//./b"), Ok(()));
+        assert_eq!(open("a/last"), Err(Errno::ELOOP));
+        assert_eq!(open("link/b/c"), Err(Errno::ENOTDIR));
+        assert_eq!(open("a/../a/b/c"), Err(Errno::EXDEV));
+        assert_eq!(open("a/missing"), Err(Errno::ENOENT));
     }
 }

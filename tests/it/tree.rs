@@ -165,6 +165,55 @@ fn public_content_stays_visible() {
 }
 
 #[test]
+fn what_was_looked_at_is_not_left_in_memory() {
+    use std::io::{Read, Seek, SeekFrom};
+    // The canary is never in this process as it is: it is made, and compared, byte by byte.
+    let canary = |index: usize| b'a' + u8::try_from((index * 7 + 3) % 23).expect("a letter");
+    const LENGTH: usize = 64;
+    let (_dir, root) = workspace();
+    for (name, before) in [("a.pem", "-----BEGIN PRIVATE KEY-----\n"), (".npmrc", "_authToken=")] {
+        let mut file = fs::File::create(root.join(name)).expect("file");
+        std::io::Write::write_all(&mut file, before.as_bytes()).expect("write");
+        for index in 0..LENGTH {
+            std::io::Write::write_all(&mut file, &[canary(index)]).expect("write");
+        }
+    }
+    let copies = || {
+        let mut memory = fs::File::open("/proc/self/mem").expect("memory");
+        let maps = fs::read_to_string("/proc/self/maps").expect("maps");
+        let mut found = 0;
+        let mut page = vec![0u8; 4096];
+        for line in maps.lines().filter(|line| line.contains(" rw")) {
+            let (from, to) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')).expect("range");
+            let (from, to) = (u64::from_str_radix(from, 16).expect("hex"), u64::from_str_radix(to, 16).expect("hex"));
+            let mut matched = 0;
+            for at in (from..to).step_by(page.len()) {
+                if memory.seek(SeekFrom::Start(at)).and_then(|_| memory.read_exact(&mut page)).is_err() {
+                    break;
+                }
+                for &byte in &page {
+                    matched = if byte == canary(matched) { matched + 1 } else { usize::from(byte == canary(0)) };
+                    if matched == LENGTH {
+                        found += 1;
+                        matched = 0;
+                    }
+                }
+            }
+            page.fill(0);
+        }
+        found
+    };
+    let held = fs::read(root.join("a.pem")).expect("read");
+    assert!(copies() > 0, "the search finds what is there");
+    let mut held = held;
+    held.fill(0);
+    assert_eq!(std::hint::black_box(held).iter().filter(|byte| **byte != 0).count(), 0);
+    assert_eq!(copies(), 0, "nothing is left before the pass");
+    assert_eq!(hidden(&facts(&root)), [".npmrc", "a.pem"].map(Path::new));
+    assert_eq!(copies(), 0);
+}
+
+#[test]
 fn sockets_are_hidden_unless_revealed() {
     let (_dir, root) = workspace();
     let _listener = std::os::unix::net::UnixListener::bind(root.join("app.sock")).expect("socket");
@@ -222,7 +271,9 @@ fn a_directory_swapped_for_a_link_does_not_lead_the_pass_out() {
     let (_dir, root) = workspace();
     let (_other, outside) = workspace();
     write(&outside, "canary.pem", "SECRET");
+    write(&outside, "inner/canary.pem", "SECRET");
     write(&root, "sub/.env", "x");
+    write(&root, "sub/inner/.env", "x");
     symlink(&outside, root.join("link")).expect("link");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -236,12 +287,10 @@ fn a_directory_swapped_for_a_link_does_not_lead_the_pass_out() {
             }
             swaps
         });
-        for _ in 0..300 {
-            let facts = facts(&root);
-            assert!(hidden(&facts).iter().all(|path| !path.ends_with("canary.pem")));
-        }
+        let led_out = (0..300).any(|_| hidden(&facts(&root)).iter().any(|path| path.ends_with("canary.pem")));
         stop.store(true, Ordering::Relaxed);
         assert!(racer.join().expect("racer") > 300);
+        assert!(!led_out, "a file outside the workspace was found");
     });
 }
 
@@ -260,13 +309,13 @@ fn no_thread_is_left_after_a_large_tree() {
 #[ignore = "needs a process of its own; no_thread_is_left_after_a_large_tree runs it"]
 fn single_threaded_alone() {
     let (_dir, root) = workspace();
-    for directory in 0..1600 {
-        write(&root, format!("{}/{directory}/.env", directory % 40), "");
+    for directory in 0..100 {
+        write(&root, format!("{directory}/.env"), "");
     }
     let threads = || fs::read_dir("/proc/self/task").expect("/proc").count();
     let before = threads();
     for _ in 0..50 {
-        assert_eq!(facts(&root).hidden.len(), 1600);
+        assert_eq!(facts(&root).hidden.len(), 100);
         assert_eq!(threads(), before);
     }
 }
