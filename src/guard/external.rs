@@ -46,7 +46,9 @@ const HINT: &str = "check `.git` and `git worktree list`; `git worktree repair` 
 ///
 /// Returns what to mount, and the variables of its configuration.
 pub(super) fn verify(workspace: BorrowedFd<'_>, root: &Path, gitdir: &Path) -> Result<(ExternalGit, Vec<Variable>)> {
-    let refuse = |why: String| Error::setup(format!("the repository {} named by .git is not used: {why}", escape(gitdir))).hint(HINT);
+    let refuse = |why: String| {
+        Error::setup(format!("the repository {} named by .git is not used: {why}", escape(gitdir))).hint(HINT)
+    };
     let top = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|error| Error::setup(format!("cannot open /: {error}")))?;
     let open_directory = |path: &Path| -> Result<(OwnedFd, FileStat)> {
@@ -54,7 +56,8 @@ pub(super) fn verify(workspace: BorrowedFd<'_>, root: &Path, gitdir: &Path) -> R
             .map_err(|error| refuse(format!("cannot open {} without following links: {error}", escape(path))))
     };
     let (own, own_stat) = open_directory(gitdir)?;
-    let owner = fstat(workspace).map_err(|error| Error::setup(format!("cannot look at the workspace: {error}")))?.st_uid;
+    let owner =
+        fstat(workspace).map_err(|error| Error::setup(format!("cannot look at the workspace: {error}")))?.st_uid;
     if own_stat.st_uid != owner {
         return Err(refuse(format!("it belongs to user {}, the workspace to user {owner}", own_stat.st_uid)));
     }
@@ -83,8 +86,10 @@ pub(super) fn verify(workspace: BorrowedFd<'_>, root: &Path, gitdir: &Path) -> R
         None => {
             let variables = read_config(own.as_fd(), Path::new("config"))?;
             let names_tree = |v: &&Variable| v.section == "core" && v.name == "worktree";
-            let tree = variables.iter().rev().find(names_tree).map(|v| normal(&gitdir.join(OsStr::from_bytes(&v.value))));
-            let tree = tree.ok_or_else(|| refuse("its configuration names no working tree (core.worktree)".to_owned()))?;
+            let tree =
+                variables.iter().rev().find(names_tree).map(|v| normal(&gitdir.join(OsStr::from_bytes(&v.value))));
+            let tree =
+                tree.ok_or_else(|| refuse("its configuration names no working tree (core.worktree)".to_owned()))?;
             let tree_stat = open_absolute(&top, &tree, OFlag::O_PATH).map(|(_, stat)| stat);
             if !same(tree_stat, fstat(workspace)) {
                 return Err(refuse(format!("its working tree is {}", escape(&tree))));
@@ -95,7 +100,8 @@ pub(super) fn verify(workspace: BorrowedFd<'_>, root: &Path, gitdir: &Path) -> R
     if common_stat.st_uid != owner {
         return Err(refuse(format!("it belongs to user {}, the workspace to user {owner}", common_stat.st_uid)));
     }
-    if root.starts_with(&common) && common.file_name() != Some(OsStr::new(".git")) && !common.join("worktrees").exists() {
+    if root.starts_with(&common) && common.file_name() != Some(OsStr::new(".git")) && !common.join("worktrees").exists()
+    {
         return Err(refuse("it holds the workspace itself".to_owned()));
     }
     for (name, wanted) in [("HEAD", FileType::File), ("objects", FileType::Directory), ("refs", FileType::Directory)] {
@@ -106,7 +112,12 @@ pub(super) fn verify(workspace: BorrowedFd<'_>, root: &Path, gitdir: &Path) -> R
     describe(gitdir, common, common_fd.as_fd(), &common_stat)
 }
 
-fn describe(gitdir: &Path, common: PathBuf, fd: BorrowedFd<'_>, stat: &FileStat) -> Result<(ExternalGit, Vec<Variable>)> {
+fn describe(
+    gitdir: &Path,
+    common: PathBuf,
+    fd: BorrowedFd<'_>,
+    stat: &FileStat,
+) -> Result<(ExternalGit, Vec<Variable>)> {
     let variables = read_config(fd, Path::new("config"))?;
     let mut guards = protect(fd, Path::new(""), &variables)?;
     if let Ok(own) = gitdir.strip_prefix(&common)
@@ -117,7 +128,11 @@ fn describe(gitdir: &Path, common: PathBuf, fd: BorrowedFd<'_>, stat: &FileStat)
                 guards.push(Guard::new(name, action, "it belongs to the main working tree"));
             }
         }
-        guards.push(Guard::new(own, Action::Pin, "git directory of this working tree, writable in the read-only `worktrees`"));
+        guards.push(Guard::new(
+            own,
+            Action::Pin,
+            "git directory of this working tree, writable in the read-only `worktrees`",
+        ));
         for name in ["commondir", "gitdir"] {
             if let Some(action) = protection(fd, &own.join(name))? {
                 guards.push(Guard::new(own.join(name), action, "it decides which repository this is"));

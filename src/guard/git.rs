@@ -148,7 +148,8 @@ fn modules(root: BorrowedFd<'_>, path: &Path, depth: usize, guards: &mut Vec<Gua
     });
     read.map_err(|error| Error::setup(format!("cannot read the directory {}: {error}", escape(path))))?;
     for child in children {
-        let is_repository = kind_of(root, &child.join("HEAD"))?.is_some() && kind_of(root, &child.join("objects"))?.is_some();
+        let is_repository =
+            kind_of(root, &child.join("HEAD"))?.is_some() && kind_of(root, &child.join("objects"))?.is_some();
         if is_repository {
             guards.push(Guard::new(&child, Action::Pin, "git directory of a submodule"));
             let variables = read_config(root, &child.join("config")).unwrap_or_default();
@@ -188,7 +189,10 @@ impl Work<'_, '_> {
                             .hint("start in the repository itself, or make a linked worktree with `git worktree add`"))
                     }
                     _ => {
-                        self.note(format!("{} leads out of the workspace; its repository is not visible.", escape(&git.path)));
+                        self.note(format!(
+                            "{} leads out of the workspace; its repository is not visible.",
+                            escape(&git.path)
+                        ));
                         Ok(())
                     }
                 }
@@ -233,7 +237,8 @@ impl Work<'_, '_> {
             return Ok(());
         }
         let common = read_beneath(self.root, &gitdir.join("commondir"), 8192).ok();
-        let common = common.map(|text| normal(&self.query.root.join(gitdir).join(OsStr::from_bytes(text.trim_ascii()))));
+        let common =
+            common.map(|text| normal(&self.query.root.join(gitdir).join(OsStr::from_bytes(text.trim_ascii()))));
         let common = common.and_then(|path| path.strip_prefix(&self.query.root).ok().map(Path::to_path_buf));
         match common.filter(|common| common != gitdir) {
             Some(common) => {
@@ -395,7 +400,9 @@ impl Work<'_, '_> {
             let last = above == path;
             match protection(self.root, &above)? {
                 Some(action) if last => self.guard(&above, action, why),
-                Some(_) => self.guard(&above, Action::Pin, "holds what the host executes; renaming it would uncover that"),
+                Some(_) => {
+                    self.guard(&above, Action::Pin, "holds what the host executes; renaming it would uncover that")
+                }
                 None => {
                     let stand_in = if last { missing } else { Placeholder::Directory };
                     self.guard(&above, Action::Placeholder(stand_in), why);

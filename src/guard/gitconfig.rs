@@ -211,7 +211,9 @@ mod tests {
 
     #[test]
     fn refuses_what_git_refuses() {
-        for (text, line) in [("[core\n", 1), ("[core]\nx = \"a\n", 2), ("x = 1\n", 1), ("[core]\n\nx = \\q\n", 3), ("[a]\n1x\n", 2)] {
+        for (text, line) in
+            [("[core\n", 1), ("[core]\nx = \"a\n", 2), ("x = 1\n", 1), ("[core]\n\nx = \\q\n", 3), ("[a]\n1x\n", 2)]
+        {
             assert_eq!(parse(text.as_bytes()).map_err(|bad| bad.0), Err(line), "{text:?}");
         }
     }

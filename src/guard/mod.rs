@@ -121,7 +121,11 @@ impl Protection {
             let why = names::why(path).map_or(Cow::Borrowed("named in the policy's protect"), Cow::Borrowed);
             let action = if *kind == FileType::Symlink { Action::PinSymlink } else { Action::ReadOnly };
             if let Some(parent) = names::pinned_parent(path) {
-                guards.push(Guard::new(parent, Action::Pin, "holds what the host executes; renaming it would uncover that"));
+                guards.push(Guard::new(
+                    parent,
+                    Action::Pin,
+                    "holds what the host executes; renaming it would uncover that",
+                ));
             }
             guards.push(Guard::new(path.clone(), action, why));
         }
@@ -131,7 +135,8 @@ impl Protection {
 
 fn plain(key: &str, entry: &Sourced<String>) -> Result<PathBuf> {
     let path = Path::new(&entry.value);
-    let path: PathBuf = path.components().filter(|part| !matches!(part, Component::CurDir | Component::RootDir)).collect();
+    let path: PathBuf =
+        path.components().filter(|part| !matches!(part, Component::CurDir | Component::RootDir)).collect();
     if path.as_os_str().is_empty() || path.components().any(|part| !matches!(part, Component::Normal(_))) {
         let message = format!("filesystem.{key}: {:?} ({}) is not a path in the workspace", entry.value, entry.source);
         return Err(Error::setup(message));
@@ -158,7 +163,10 @@ fn link_targets(query: &Query, facts: &mut TreeFacts) {
         let Ok(resolved) = std::fs::canonicalize(query.root.join(&link)) else { continue };
         let Ok(target) = resolved.strip_prefix(&query.root) else { continue };
         if target.as_os_str().is_empty() || link.starts_with(target) {
-            facts.notes.push(format!("{} leads to a directory above itself and is protected only as a link.", crate::tree::escape(&link)));
+            facts.notes.push(format!(
+                "{} leads to a directory above itself and is protected only as a link.",
+                crate::tree::escape(&link)
+            ));
             continue;
         }
         let why = format!("target of {}", crate::tree::escape(&link));

@@ -52,8 +52,19 @@ pub fn public_pem(content: &[u8]) -> bool {
 }
 
 /// Words in the key of a setting, or in an address, that announce a credential.
-const CREDENTIAL_WORDS: &[&[u8]] =
-    &[b"auth", b"pass", b"token", b"secret", b"key", b"credential", b"login", b"user", b"cookie", b"session", b"-----begin"];
+const CREDENTIAL_WORDS: &[&[u8]] = &[
+    b"auth",
+    b"pass",
+    b"token",
+    b"secret",
+    b"key",
+    b"credential",
+    b"login",
+    b"user",
+    b"cookie",
+    b"session",
+    b"-----begin",
+];
 
 /// Whether a settings file has no line that could hold a credential: neither a telling word with a value of its own nor
 /// an address with a user in it.
@@ -63,7 +74,8 @@ pub fn no_credential(content: &[u8]) -> bool {
     }
     content.split(|&b| b == b'\n').all(|line| {
         let line = line.trim_ascii();
-        let comment = line.starts_with(b"#") || line.starts_with(b";") || line.starts_with(b"//") && !line.contains(&b'=');
+        let comment =
+            line.starts_with(b"#") || line.starts_with(b";") || line.starts_with(b"//") && !line.contains(&b'=');
         let has_user = find(line, b"://").is_some_and(|at| line[at..].contains(&b'@'));
         if has_user {
             return false;
@@ -102,7 +114,9 @@ mod tests {
     #[test]
     fn only_public_blocks_are_public() {
         assert!(public_pem(b"# a bundle\n-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n"));
-        assert!(!public_pem(b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n"));
+        assert!(!public_pem(
+            b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n"
+        ));
         assert!(!public_pem(b"-----BEGIN RSA PRIVATE KEY-----\n"));
         assert!(!public_pem(b""));
         assert!(!public_pem(b"\x30\x82\x01"));

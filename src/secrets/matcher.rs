@@ -107,7 +107,10 @@ impl Matcher {
             return Verdict::Hidden(Reason::Glob(Arc::clone(glob)), Unless::Never);
         }
         let row = self.table.as_ref().filter(|_| !revealed).and_then(|table| table.find(parent, name, directory));
-        if !self.reveal.is_empty() && (directory || row.is_some()) && self.reveal.find(parent, name, directory).is_some() {
+        if !self.reveal.is_empty()
+            && (directory || row.is_some())
+            && self.reveal.find(parent, name, directory).is_some()
+        {
             return Verdict::Revealed;
         }
         row.map_or(Verdict::Visible, |row| Verdict::Hidden(Reason::Table(row.id), row.unless))
@@ -196,8 +199,7 @@ struct Extension {
 
 impl Table {
     fn compile() -> Self {
-        let mut table =
-            Self { exact: NameMap::default(), by_extension: NameMap::default(), prefixes: Vec::new() };
+        let mut table = Self { exact: NameMap::default(), by_extension: NameMap::default(), prefixes: Vec::new() };
         for row in ROWS {
             let (pattern, directory) = match row.pattern.strip_suffix('/') {
                 Some(pattern) => (pattern, true),
@@ -271,7 +273,8 @@ impl Table {
         }
         let is_example = |name: &[u8]| {
             let words = name.split(|&b| b == b'.').filter(|word| !word.is_empty());
-            let known = |word: Option<&[u8]>| word.is_some_and(|word| EXAMPLE_WORDS.iter().any(|e| e.as_bytes() == word));
+            let known =
+                |word: Option<&[u8]>| word.is_some_and(|word| EXAMPLE_WORDS.iter().any(|e| e.as_bytes() == word));
             let mut words = words.peekable();
             let first = words.peek().copied();
             known(words.last()) || !name.starts_with(b".") && known(first)

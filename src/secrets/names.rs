@@ -90,8 +90,10 @@ pub const EXAMPLE_WORDS: &[&str] = &["example", "sample", "template", "dist", "d
 /// Endings that editors and people give to copies; they are taken off, repeatedly, before a name is looked up.
 ///
 /// Also taken off: `~`, a number (`.1`), and the wrappings `.#name`, `#name#` and `.name.swp`.
-pub const COPY_ENDINGS: &[&str] =
-    &["bak", "backup", "old", "orig", "save", "swp", "swo", "swn", "swx", "tmp", "copy", "kate-swp", "un~", "rej", "disabled"];
+pub const COPY_ENDINGS: &[&str] = &[
+    "bak", "backup", "old", "orig", "save", "swp", "swo", "swn", "swx", "tmp", "copy", "kate-swp", "un~", "rej",
+    "disabled",
+];
 
 const fn row(group: Group, id: &'static str, pattern: &'static str, unless: Unless, what: &'static str) -> Row {
     Row { id, group, pattern, what, unless }
@@ -99,15 +101,33 @@ const fn row(group: Group, id: &'static str, pattern: &'static str, unless: Unle
 
 /// The table.
 pub const ROWS: &[Row] = &[
-    row(Group::Environment, "dotenv", ".env*", Unless::Example, "values an application or direnv reads into its environment"),
+    row(
+        Group::Environment,
+        "dotenv",
+        ".env*",
+        Unless::Example,
+        "values an application or direnv reads into its environment",
+    ),
     row(Group::Environment, "dotenv-suffix", "*.env", Unless::Example, "the same, named for a stage: `production.env`"),
     row(Group::Environment, "dotenv-dir", ".envs/", Unless::Never, "a directory of environment files"),
     row(Group::Environment, "dotenv-dir-named-env", ".env/", Unless::Venv, "a directory of environment files"),
     row(Group::Environment, "flaskenv", ".flaskenv", Unless::Never, "environment file of Flask"),
     row(Group::Environment, "dev-vars", ".dev.vars", Unless::Never, "environment file of Cloudflare Workers"),
-    row(Group::Environment, "secret-local", ".secret.local", Unless::Never, "secret parameters of the Firebase emulator"),
+    row(
+        Group::Environment,
+        "secret-local",
+        ".secret.local",
+        Unless::Never,
+        "secret parameters of the Firebase emulator",
+    ),
     row(Group::Environment, "mise-local", "mise.local.toml", Unless::Never, "a developer's own variables for mise"),
-    row(Group::Environment, "mise-local-dot", ".mise.local.toml", Unless::Never, "a developer's own variables for mise"),
+    row(
+        Group::Environment,
+        "mise-local-dot",
+        ".mise.local.toml",
+        Unless::Never,
+        "a developer's own variables for mise",
+    ),
     row(Group::Keys, "pem", "*.pem", Unless::PublicPem, "PEM: a private key, unless every block in it is public"),
     row(Group::Keys, "key", "*.key", Unless::PublicPem, "a private key of a server or a certificate authority"),
     row(Group::Keys, "id-rsa", "id_rsa", Unless::Never, "SSH private key"),
@@ -131,7 +151,13 @@ pub const ROWS: &[Row] = &[
     row(Group::Keys, "keystore", "*.keystore", Unless::Never, "key store of Android or Java"),
     row(Group::Keys, "keystore-properties", "keystore.properties", Unless::Never, "passwords of a signing key store"),
     row(Group::Keys, "ppk", "*.ppk", Unless::Never, "private key of PuTTY"),
-    row(Group::Keys, "asc", "*.asc", Unless::PublicPem, "armoured OpenPGP: a private key, unless every block is public"),
+    row(
+        Group::Keys,
+        "asc",
+        "*.asc",
+        Unless::PublicPem,
+        "armoured OpenPGP: a private key, unless every block is public",
+    ),
     row(Group::Keys, "mobileprovision", "*.mobileprovision", Unless::Never, "signing profile of Apple"),
     row(Group::Keys, "kdbx", "*.kdbx", Unless::Never, "password store of KeePass"),
     row(Group::Keys, "kdb", "*.kdb", Unless::Never, "password store of KeePass"),
@@ -150,8 +176,20 @@ pub const ROWS: &[Row] = &[
     row(Group::Cloud, "aws-dir", ".aws/", Unless::Never, "credentials and sessions of the AWS tools"),
     row(Group::Cloud, "azure-dir", ".azure/", Unless::Never, "tokens of the Azure tools"),
     row(Group::Cloud, "gcloud-dir", ".config/gcloud/", Unless::Never, "credentials of the Google Cloud tools"),
-    row(Group::Cloud, "gcloud-adc", "application_default_credentials.json", Unless::Never, "default credentials of Google Cloud"),
-    row(Group::Cloud, "gcp-service-account", "*service*account*.json", Unless::NoCredential, "key of a Google service account"),
+    row(
+        Group::Cloud,
+        "gcloud-adc",
+        "application_default_credentials.json",
+        Unless::Never,
+        "default credentials of Google Cloud",
+    ),
+    row(
+        Group::Cloud,
+        "gcp-service-account",
+        "*service*account*.json",
+        Unless::NoCredential,
+        "key of a Google service account",
+    ),
     row(Group::Cloud, "firebase-admin", "*firebase-adminsdk*.json", Unless::Never, "key of a Firebase service account"),
     row(Group::Cloud, "oauth-client", "client_secret*.json", Unless::Never, "secret of an OAuth client"),
     row(Group::Cloud, "gcp-credentials", "gcp-credentials.json", Unless::Never, "key of a Google service account"),
@@ -175,7 +213,13 @@ pub const ROWS: &[Row] = &[
     row(Group::Registries, "git-credentials", ".git-credentials", Unless::Never, "logins git stores"),
     row(Group::Registries, "gh-hosts", "gh/hosts.yml", Unless::Never, "token of the GitHub command"),
     row(Group::Registries, "hub", ".config/hub", Unless::Never, "token of the hub command"),
-    row(Group::Registries, "npmrc", ".npmrc", Unless::NoCredential, "tokens of npm; often only settings, then it stays visible"),
+    row(
+        Group::Registries,
+        "npmrc",
+        ".npmrc",
+        Unless::NoCredential,
+        "tokens of npm; often only settings, then it stays visible",
+    ),
     row(Group::Registries, "yarnrc", ".yarnrc", Unless::NoCredential, "tokens of Yarn"),
     row(Group::Registries, "yarnrc-yml", ".yarnrc.yml", Unless::NoCredential, "tokens of Yarn"),
     row(Group::Registries, "bunfig", "bunfig.toml", Unless::NoCredential, "tokens of Bun"),
@@ -203,7 +247,13 @@ pub const ROWS: &[Row] = &[
     row(Group::Registries, "slack", ".slack/", Unless::Never, "token of the Slack command"),
     row(Group::Registries, "stripe", ".config/stripe/", Unless::Never, "keys of the Stripe command"),
     row(Group::Registries, "sentryclirc", ".sentryclirc", Unless::NoCredential, "token of Sentry"),
-    row(Group::Infrastructure, "tfstate", "*.tfstate", Unless::Never, "state of Terraform: holds every secret it ever made"),
+    row(
+        Group::Infrastructure,
+        "tfstate",
+        "*.tfstate",
+        Unless::Never,
+        "state of Terraform: holds every secret it ever made",
+    ),
     row(Group::Infrastructure, "tfvars", "terraform.tfvars", Unless::Never, "values given to Terraform"),
     row(Group::Infrastructure, "tfvars-json", "terraform.tfvars.json", Unless::Never, "values given to Terraform"),
     row(Group::Infrastructure, "auto-tfvars", "*.auto.tfvars", Unless::Never, "values given to Terraform"),
@@ -228,12 +278,30 @@ pub const ROWS: &[Row] = &[
     row(Group::Services, "master-key", "master.key", Unless::Never, "key of Rails' encrypted credentials"),
     row(Group::Services, "secret-key-base", "secret_token.rb", Unless::Never, "session key of Rails"),
     row(Group::Services, "wp-config", "wp-config.php", Unless::Never, "database password and salts of WordPress"),
-    row(Group::Services, "local-settings", "local.settings.json", Unless::Never, "settings of Azure Functions with their keys"),
+    row(
+        Group::Services,
+        "local-settings",
+        "local.settings.json",
+        Unless::Never,
+        "settings of Azure Functions with their keys",
+    ),
     row(Group::Services, "google-services", "googleservice-info.plist", Unless::Never, "keys of a mobile application"),
     row(Group::Services, "sftp-json", "sftp.json", Unless::Never, "password of an editor's SFTP extension"),
     row(Group::Services, "ftpconfig", ".ftpconfig", Unless::Never, "password of an editor's FTP extension"),
-    row(Group::Services, "idea-http", "http-client.private.env.json", Unless::Never, "secrets of JetBrains' HTTP client"),
-    row(Group::Services, "idea-datasources", ".idea/datasources.local.xml", Unless::Never, "database logins of JetBrains' editors"),
+    row(
+        Group::Services,
+        "idea-http",
+        "http-client.private.env.json",
+        Unless::Never,
+        "secrets of JetBrains' HTTP client",
+    ),
+    row(
+        Group::Services,
+        "idea-datasources",
+        ".idea/datasources.local.xml",
+        Unless::Never,
+        "database logins of JetBrains' editors",
+    ),
     row(Group::Records, "har", "*.har", Unless::Never, "recorded browser session with cookies and tokens"),
     row(Group::Records, "idea-requests", ".idea/httprequests/", Unless::Never, "recorded requests with their headers"),
     row(Group::Records, "bash-history", ".bash_history", Unless::Never, "commands with the secrets typed in them"),
@@ -242,7 +310,25 @@ pub const ROWS: &[Row] = &[
     row(Group::Records, "python-history", ".python_history", Unless::Never, "commands with the secrets typed in them"),
     row(Group::Records, "node-history", ".node_repl_history", Unless::Never, "commands with the secrets typed in them"),
     row(Group::Records, "psql-history", ".psql_history", Unless::Never, "statements with the passwords typed in them"),
-    row(Group::Records, "mysql-history", ".mysql_history", Unless::Never, "statements with the passwords typed in them"),
-    row(Group::Records, "sqlite-history", ".sqlite_history", Unless::Never, "statements with the passwords typed in them"),
-    row(Group::Records, "rediscli-history", ".rediscli_history", Unless::Never, "statements with the passwords typed in them"),
+    row(
+        Group::Records,
+        "mysql-history",
+        ".mysql_history",
+        Unless::Never,
+        "statements with the passwords typed in them",
+    ),
+    row(
+        Group::Records,
+        "sqlite-history",
+        ".sqlite_history",
+        Unless::Never,
+        "statements with the passwords typed in them",
+    ),
+    row(
+        Group::Records,
+        "rediscli-history",
+        ".rediscli_history",
+        Unless::Never,
+        "statements with the passwords typed in them",
+    ),
 ];

@@ -84,9 +84,8 @@ impl Buffer {
         loop {
             // SAFETY: the pointer and the length describe the buffer, which this function borrows exclusively, and the
             // kernel writes at most that many bytes; the descriptor is borrowed and therefore open.
-            let read = unsafe {
-                libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), self.0.as_mut_ptr(), self.0.len())
-            };
+            let read =
+                unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), self.0.as_mut_ptr(), self.0.len()) };
             let read = usize::try_from(read).map_err(|_| Errno::last())?;
             if read == 0 {
                 return Ok(());

@@ -31,8 +31,18 @@ const RECORD: u8 = 8;
 
 /// Directories of installed packages and build output: tools make them anew, so what lies there is hidden and reported
 /// but not protected, or no tool could remove it.
-pub(super) const DEPENDENCY_DIRECTORIES: &[&str] =
-    &["node_modules", "target", ".venv", "venv", "site-packages", ".tox", ".nox", "bower_components", ".yarn", ".pnpm-store"];
+pub(super) const DEPENDENCY_DIRECTORIES: &[&str] = &[
+    "node_modules",
+    "target",
+    ".venv",
+    "venv",
+    "site-packages",
+    ".tox",
+    ".nox",
+    "bower_components",
+    ".yarn",
+    ".pnpm-store",
+];
 
 /// An inode with more than one name that has to be hidden under all of them.
 #[derive(Debug, Clone)]
@@ -239,7 +249,8 @@ impl Visitor for Collector<'_> {
     }
 
     fn leave(&mut self, dir: &Dir<'_>) {
-        if self.layout & HEAD != 0 && (self.layout & (OBJECTS | REFS) == OBJECTS | REFS || self.layout & COMMONDIR != 0) {
+        if self.layout & HEAD != 0 && (self.layout & (OBJECTS | REFS) == OBJECTS | REFS || self.layout & COMMONDIR != 0)
+        {
             self.found.bare.push(to_path(dir.path));
         }
         if self.hidden_here > CROWD {

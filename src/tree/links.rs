@@ -83,7 +83,12 @@ pub(super) fn hide_aliases(root: BorrowedFd<'_>, found: &mut Found, facts: &mut 
             let count = same.len() as u64;
             if count < same[0].nlink {
                 let dependency = same.iter().all(|name| name.dependency);
-                facts.unresolved_links.push(UnresolvedLink { path: first.path, links: same[0].nlink, found: count, dependency });
+                facts.unresolved_links.push(UnresolvedLink {
+                    path: first.path,
+                    links: same[0].nlink,
+                    found: count,
+                    dependency,
+                });
             }
         }
         // A name that vanished between the two walks: the file may live on under another.

@@ -255,7 +255,8 @@ pub(crate) fn open_root(root: &Path) -> Result<File> {
     match open(root, flags, Mode::empty()) {
         Ok(fd) => Ok(fd.into()),
         Err(error @ (Errno::ELOOP | Errno::ENOTDIR)) => {
-            Err(Error::setup(format!("workspace {}: {error}", escape(root))).hint("name the directory itself, not a link to it"))
+            Err(Error::setup(format!("workspace {}: {error}", escape(root)))
+                .hint("name the directory itself, not a link to it"))
         }
         Err(error) => Err(Error::setup(format!("cannot open the workspace {}: {error}", escape(root)))),
     }

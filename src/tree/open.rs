@@ -45,9 +45,7 @@ pub fn beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> Result<OwnedF
 fn step(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     if !NO_OPENAT2.load(Ordering::Relaxed) {
-        let how = OpenHow::new()
-            .flags(flags)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
         loop {
             match openat2(root, path, how) {
                 // A rename elsewhere raced with the lookup; the kernel asks to try again.

@@ -144,7 +144,8 @@ impl Watcher {
             watcher.masked.insert((parent, name.into()), Seen { ino: hidden.ino, ctime: hidden.ctime });
         }
         if watcher.limited {
-            return Err(Error::setup("cannot watch the directories that hold hidden files: no inotify watch is left").hint(HINT));
+            return Err(Error::setup("cannot watch the directories that hold hidden files: no inotify watch is left")
+                .hint(HINT));
         }
         for directory in watcher.nodes.all() {
             watcher.list(directory, false)?;
@@ -259,7 +260,12 @@ impl Watcher {
 
     /// `None` where the directory is gone or closed, `Some(None)` where no watch is left.
     #[allow(clippy::option_option, reason = "the two have to be told apart")]
-    fn add_watch(&mut self, fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> Result<Option<Option<WatchDescriptor>>> {
+    fn add_watch(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        path: &Path,
+        events: AddWatchFlags,
+    ) -> Result<Option<Option<WatchDescriptor>>> {
         // By descriptor: a path could lead elsewhere by now.
         let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
         match self.inotify.add_watch(link.as_str(), events) {
@@ -395,8 +401,7 @@ impl Watcher {
                 Cause::Told | Cause::Fresh => matches!(unless, Unless::Venv),
                 Cause::Listed => true,
             };
-            let public = says_public
-                && CString::new(name).is_ok_and(|name| public(dir, &name, kind, unless));
+            let public = says_public && CString::new(name).is_ok_and(|name| public(dir, &name, kind, unless));
             if kind == FileType::Symlink {
                 return self.link(directory, name, says_public.then_some(unless));
             }
@@ -413,7 +418,11 @@ impl Watcher {
             return Ok(());
         }
         if stat.st_nlink > 1 && cause != Cause::Listed {
-            let of = self.masked.iter().find(|(_, seen)| seen.ino == stat.st_ino).map(|((parent, name), _)| (*parent, name.clone()));
+            let of = self
+                .masked
+                .iter()
+                .find(|(_, seen)| seen.ino == stat.st_ino)
+                .map(|((parent, name), _)| (*parent, name.clone()));
             if let Some((parent, name)) = of {
                 let reason = Reason::HardLink(self.path_of(parent, &name));
                 return self.appeared(key, kind, reason, &stat);

@@ -40,7 +40,9 @@ fn a_configured_hooks_directory_is_read_only() {
     assert_eq!(action(&found, "tools/git"), Some(&DIRECTORY), "a missing one is covered");
     for elsewhere in ["/usr/share/hooks", "../hooks", "~/hooks-of-the-user"] {
         write(&root, ".git/config", &format!("[core]\n\thooksPath = {elsewhere}\n"));
-        assert!(facts(&root).guards.iter().all(|guard| !guard.path.ends_with("hooks") || guard.path.starts_with(".git")));
+        assert!(
+            facts(&root).guards.iter().all(|guard| !guard.path.ends_with("hooks") || guard.path.starts_with(".git"))
+        );
     }
     write(&root, ".git/config", "[core]\n\thooksPath = .\n");
     assert!(refused(&root).contains("hooksPath"));
@@ -52,7 +54,11 @@ fn a_configured_hooks_directory_is_read_only() {
 fn included_configuration_is_read_only_and_read() {
     let (_dir, root) = workspace();
     repository(&root);
-    write(&root, ".git/config", "[include]\n\tpath = ../conf/git.inc\n[includeIf \"gitdir:x\"]\n\tpath = missing.inc\n");
+    write(
+        &root,
+        ".git/config",
+        "[include]\n\tpath = ../conf/git.inc\n[includeIf \"gitdir:x\"]\n\tpath = missing.inc\n",
+    );
     write(&root, "conf/git.inc", "[core]\n\thooksPath = hk\n\tfsmonitor = ./conf/monitor.sh --fast\n");
     write(&root, "conf/monitor.sh", "");
     let before = facts(&root);
@@ -62,7 +68,10 @@ fn included_configuration_is_read_only_and_read() {
     assert_eq!(action(&before, ".git/missing.inc"), Some(&Action::Placeholder(Placeholder::File(""))));
     write(&root, "conf/monitor.sh", "evil");
     let planted = report(&before, &facts(&root));
-    assert_eq!(planted.iter().map(|p| (p.path.0.as_path(), p.what)).collect::<Vec<_>>(), [(Path::new("conf/monitor.sh"), Change::Changed)]);
+    assert_eq!(
+        planted.iter().map(|p| (p.path.0.as_path(), p.what)).collect::<Vec<_>>(),
+        [(Path::new("conf/monitor.sh"), Change::Changed)]
+    );
 }
 
 #[test]
@@ -127,7 +136,9 @@ fn a_linked_worktree_brings_its_repository() {
     let facts = facts(&tree);
     let external = facts.external_git.as_ref().expect("the repository");
     assert_eq!((&external.common, &external.gitdir), (&main.join(".git"), &main.join(".git/worktrees/tree")));
-    for name in ["config", "hooks", "info", "worktrees", "HEAD", "index", "worktrees/tree/commondir", "worktrees/tree/gitdir"] {
+    for name in
+        ["config", "hooks", "info", "worktrees", "HEAD", "index", "worktrees/tree/commondir", "worktrees/tree/gitdir"]
+    {
         let exists = main.join(".git").join(name).exists();
         assert_eq!(guard(&external.guards, name), exists.then_some(&Action::ReadOnly), "{name}");
     }

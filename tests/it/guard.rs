@@ -182,7 +182,8 @@ fn the_documentation_shows_the_tables() {
     check_page("docs/handoff.md", "generated", &text);
     let mut text = "| name | who executes or obeys it |\n|---|---|\n".to_owned();
     for row in hostrun::ROWS {
-        let everywhere = if hostrun::IN_DEPENDENCIES.contains(&row.pattern) { "; in installed packages too" } else { "" };
+        let everywhere =
+            if hostrun::IN_DEPENDENCIES.contains(&row.pattern) { "; in installed packages too" } else { "" };
         let _ = writeln!(text, "| `{}` | {}{everywhere} |", row.pattern, row.what);
     }
     check_page("docs/handoff.md", "generated reported", &text);

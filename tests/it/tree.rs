@@ -50,7 +50,17 @@ fn odd_names_at_any_depth_are_found() {
     let mut expected = BTreeSet::new();
     for depth in [0, 3, 11] {
         let parent: PathBuf = std::iter::repeat_n("d", depth).collect();
-        for name in [&b".env"[..], b"a b.pem", b"[x].pem", b"new\nline.pem", b"-rf.pem", b"\xff\xfe.pem", b".ENV", b".env ", b".env."] {
+        for name in [
+            &b".env"[..],
+            b"a b.pem",
+            b"[x].pem",
+            b"new\nline.pem",
+            b"-rf.pem",
+            b"\xff\xfe.pem",
+            b".ENV",
+            b".env ",
+            b".env.",
+        ] {
             let path = parent.join(OsStr::from_bytes(name));
             write(&root, &path, "secret");
             expected.insert(path);
@@ -257,7 +267,8 @@ fn paths_longer_than_the_kernel_takes_are_walked() {
     let mut path = PathBuf::new();
     for _ in 0..30 {
         nix::sys::stat::mkdirat(&at, name.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("directory");
-        at = nix::fcntl::openat(&at, name.as_str(), nix::fcntl::OFlag::O_PATH, nix::sys::stat::Mode::empty()).expect("open");
+        at = nix::fcntl::openat(&at, name.as_str(), nix::fcntl::OFlag::O_PATH, nix::sys::stat::Mode::empty())
+            .expect("open");
         path.push(&name);
     }
     let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_WRONLY;

@@ -149,7 +149,8 @@ fn after_lost_events_everything_is_looked_at_again() {
     write(&root, "a/.env", "");
     write(&root, "b/x", "");
     let mut watcher = everything(&root);
-    let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("limit").trim().parse().expect("number");
+    let most: usize =
+        fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("limit").trim().parse().expect("number");
     for _ in 0..=most {
         // Alternating names: the kernel merges equal events.
         fs::rename(root.join("b/x"), root.join("b/y")).expect("rename");
