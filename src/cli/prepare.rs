@@ -151,7 +151,7 @@ fn assemble(
         home,
         hostname: &hostname,
         brief: &brief,
-        git_identity: git_identity(home),
+        git_files: git_files(home, tree),
         external_git: tree.external_git.as_ref().map(|git| git.common.as_path()),
     };
     let mounts = mounts::build(policy, &identity, &place)?;
@@ -167,7 +167,7 @@ fn assemble(
         hostname,
         home: home.to_owned(),
         masks: masks(tree),
-        guards: guards(workspace, tree),
+        guards: guards(tree),
         landlock: ruleset::build(facts.landlock_abi, &mounts, mode)?,
         seccomp: SeccompPlan::new(native_arch()?),
         // The launch adds what no cgroup bounds.
@@ -201,7 +201,7 @@ fn masks(tree: &TreeFacts) -> Vec<Mask> {
 }
 
 /// Guards of the workspace, then those of a repository outside it that this worktree belongs to.
-fn guards(workspace: &Path, tree: &TreeFacts) -> Vec<Guard> {
+fn guards(tree: &TreeFacts) -> Vec<Guard> {
     let convert = |base: Option<&Path>, guard: &crate::guard::Guard| Guard {
         path: base.map_or_else(|| guard.path.clone(), |base| base.join(&guard.path)),
         action: match &guard.action {
@@ -218,22 +218,6 @@ fn guards(workspace: &Path, tree: &TreeFacts) -> Vec<Guard> {
     if let Some(external) = &tree.external_git {
         guards.extend(external.guards.iter().map(|guard| convert(Some(&external.common), guard)));
     }
-    for exclude in &tree.excludes {
-        let file = workspace.join(&exclude.file);
-        let Ok(mut content) = std::fs::read_to_string(&file) else { continue };
-        if !content.is_empty() && !content.ends_with('\n') {
-            content.push('\n');
-        }
-        for line in &exclude.lines {
-            content.push_str(line);
-            content.push('\n');
-        }
-        guards.push(Guard {
-            path: exclude.file.clone(),
-            action: GuardAction::Replace { content },
-            why: "git status does not show the jail's placeholders".to_owned(),
-        });
-    }
     guards
 }
 
@@ -249,6 +233,30 @@ fn scratch_bytes(memory: Option<u64>) -> u64 {
         },
         |limit| limit / 2,
     )
+}
+
+/// git's files of the private home: who commits, and what it must not take for the user's files.
+fn git_files(home: &Path, tree: &TreeFacts) -> Vec<(&'static str, String)> {
+    let mut files = Vec::new();
+    files.extend(git_identity(home).map(|text| (".gitconfig", text)));
+    // The user's own patterns first, so that `git status` shows the same inside as outside.
+    let mut ignore = std::fs::read_to_string(home.join(".config/git/ignore")).unwrap_or_default();
+    if !ignore.is_empty() && !ignore.ends_with('\n') {
+        ignore.push('\n');
+    }
+    for (name, mut text, lines) in [
+        (".config/git/ignore", ignore, &tree.git_ignore),
+        (".config/git/attributes", String::new(), &tree.git_attributes),
+    ] {
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        if !text.is_empty() {
+            files.push((name, text));
+        }
+    }
+    files
 }
 
 /// Name and address for commits, as git's configuration file of the private home. The user's own file may hold

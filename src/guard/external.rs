@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::git::{kind_of, normal, protect, protection, read_config, worktree_config};
 use super::gitconfig::Variable;
-use super::{Action, Exclude, Guard};
+use super::{Action, Guard};
 use crate::error::{Error, Result};
 use crate::sys::dirent::FileType;
 use crate::tree::escape;
@@ -34,10 +34,6 @@ pub struct ExternalGit {
     pub identity: (u64, u64),
     /// Relative to `common`, parents first.
     pub guards: Vec<Guard>,
-    /// Lines its `info/exclude` needs; the file is relative to `common`.
-    pub excludes: Option<Exclude>,
-    #[serde(skip)]
-    pub(super) has_exclude: bool,
 }
 
 const HINT: &str = "check `.git` and `git worktree list`; `git worktree repair` mends a moved worktree; or start in the main repository";
@@ -119,7 +115,7 @@ fn describe(
     stat: &FileStat,
 ) -> Result<(ExternalGit, Vec<Variable>)> {
     let variables = read_config(fd, Path::new("config"))?;
-    let mut guards = protect(fd, Path::new(""), &variables)?;
+    let mut guards = protect(fd, Path::new(""))?;
     if let Ok(own) = gitdir.strip_prefix(&common)
         && !own.as_os_str().is_empty()
     {
@@ -138,12 +134,11 @@ fn describe(
                 guards.push(Guard::new(own.join(name), action, "it decides which repository this is"));
             }
         }
-        guards.extend(worktree_config(fd, own, &variables)?);
+        guards.push(worktree_config(fd, own)?);
     }
     super::tidy(&mut guards);
-    let has_exclude = kind_of(fd, Path::new("info/exclude"))? == Some(FileType::File);
     let identity = (stat.st_dev, stat.st_ino);
-    let external = ExternalGit { common, gitdir: gitdir.to_path_buf(), identity, guards, excludes: None, has_exclude };
+    let external = ExternalGit { common, gitdir: gitdir.to_path_buf(), identity, guards };
     Ok((external, variables))
 }
 

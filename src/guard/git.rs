@@ -105,7 +105,7 @@ pub(super) fn read_config(root: BorrowedFd<'_>, path: &Path) -> Result<Vec<Varia
 }
 
 /// The guards of a git directory that is in use, its submodules included; `base` is relative to `root`.
-pub(super) fn protect(root: BorrowedFd<'_>, base: &Path, variables: &[Variable]) -> Result<Vec<Guard>> {
+pub(super) fn protect(root: BorrowedFd<'_>, base: &Path) -> Result<Vec<Guard>> {
     let mut guards = Vec::new();
     for (name, missing, why) in READ_ONLY {
         let path = base.join(name);
@@ -115,31 +115,34 @@ pub(super) fn protect(root: BorrowedFd<'_>, base: &Path, variables: &[Variable])
             (None, None) => {}
         }
     }
-    guards.extend(worktree_config(root, base, variables)?);
+    guards.push(worktree_config(root, base)?);
     modules(root, &base.join("modules"), DEPTH, &mut guards)?;
     Ok(guards)
 }
 
-/// `config.worktree` counts only when the repository turns it on, and then also while it does not exist.
-pub(super) fn worktree_config(root: BorrowedFd<'_>, base: &Path, variables: &[Variable]) -> Result<Option<Guard>> {
-    const WHY: &str = "git configuration names programs";
+/// `config.worktree` counts only when the repository turns it on, but `git sparse-checkout` may do that on any later
+/// day, so it is covered also while it does not exist.
+pub(super) fn worktree_config(root: BorrowedFd<'_>, base: &Path) -> Result<Guard> {
     let path = base.join("config.worktree");
-    let used = |v: &&Variable| v.section == "extensions" && v.name == "worktreeconfig";
-    let used = variables.iter().rev().find(used).is_some_and(|v| gitconfig::is_true(&v.value));
-    Ok(match protection(root, &path)? {
-        Some(action) => Some(Guard::new(path, action, WHY)),
-        None => used.then(|| Guard::new(path, Action::Placeholder(Placeholder::File("")), WHY)),
-    })
+    let action = protection(root, &path)?.unwrap_or(Action::Placeholder(Placeholder::File("")));
+    Ok(Guard::new(path, action, "git configuration names programs"))
 }
 
-/// Submodules' git directories lie in `modules`, under their names, which may contain slashes.
+/// Submodules' git directories lie in `modules`, under their names, which may contain slashes. git takes what lies
+/// there for a submodule that it clones later, so nothing new may appear; each that exists is writable in itself.
 fn modules(root: BorrowedFd<'_>, path: &Path, depth: usize, guards: &mut Vec<Guard>) -> Result<()> {
+    const WHY: &str = "holds git directories of submodules";
+    let action = protection(root, path)?.unwrap_or(Action::Placeholder(Placeholder::Directory));
+    let present = action == Action::ReadOnly;
+    guards.push(Guard::new(path, action, WHY));
+    if !present {
+        return Ok(());
+    }
     let Ok(fd) = beneath(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) else { return Ok(()) };
     if depth == 0 {
         let message = format!("git directories of submodules are nested too deep at {}", escape(path));
         return Err(Error::setup(message));
     }
-    guards.push(Guard::new(path, Action::Pin, "holds git directories of submodules"));
     let mut children = Vec::new();
     let read = Buffer::default().read(fd.as_fd(), |entry| {
         if matches!(entry.kind, FileType::Directory | FileType::Unknown) {
@@ -152,8 +155,7 @@ fn modules(root: BorrowedFd<'_>, path: &Path, depth: usize, guards: &mut Vec<Gua
             kind_of(root, &child.join("HEAD"))?.is_some() && kind_of(root, &child.join("objects"))?.is_some();
         if is_repository {
             guards.push(Guard::new(&child, Action::Pin, "git directory of a submodule"));
-            let variables = read_config(root, &child.join("config")).unwrap_or_default();
-            guards.extend(protect(root, &child, &variables)?);
+            guards.extend(protect(root, &child)?);
         } else {
             modules(root, &child, depth - 1, guards)?;
         }
@@ -270,7 +272,7 @@ impl Work<'_, '_> {
             }
             Err(error) => return Err(error.hint("`git config --list` names what is wrong")),
         };
-        let guards = protect(self.root, base, &variables)?;
+        let guards = protect(self.root, base)?;
         self.facts.guards.extend(guards);
         self.left_over(base)?;
         let worktree = read_config(self.root, &base.join("config.worktree")).unwrap_or_default();

@@ -180,11 +180,6 @@ fn lossy(bytes: &[u8]) -> String {
     }
 }
 
-/// Whether git takes the value for true.
-pub fn is_true(value: &[u8]) -> bool {
-    ["true", "yes", "on", "1"].iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

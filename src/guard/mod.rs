@@ -3,6 +3,7 @@
 pub mod external;
 pub mod git;
 pub mod gitconfig;
+pub mod gitview;
 pub mod hostrun;
 pub mod names;
 pub mod report;
@@ -61,18 +62,6 @@ pub enum Placeholder {
     Directory,
     /// A regular file with this content, chosen so that the program that reads it finds nothing to do.
     File(&'static str),
-}
-
-/// Lines that a git directory's `info/exclude` needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Exclude {
-    /// The file, relative to the workspace (or to the repository, in [`external::ExternalGit`]).
-    #[serde(serialize_with = "crate::tree::escaped")]
-    pub file: PathBuf,
-    /// Whether the file exists; otherwise it is to appear in the placeholder of its directory.
-    pub exists: bool,
-    /// The lines, without line ends.
-    pub lines: Vec<String>,
 }
 
 impl Guard {
@@ -151,7 +140,8 @@ pub(crate) fn apply(root: BorrowedFd<'_>, query: &Query, facts: &mut TreeFacts) 
     git::apply(root, query, facts)?;
     facts.guards.retain(|guard| !query.protection.lifted(&guard.path));
     tidy(&mut facts.guards);
-    excludes(root, facts);
+    facts.git_ignore = gitview::ignore(facts);
+    facts.git_attributes = gitview::attributes(facts);
     Ok(())
 }
 
@@ -220,34 +210,4 @@ fn tidy(guards: &mut Vec<Guard>) {
     };
     guards.sort_by(|a, b| a.path.cmp(&b.path).then(strength(&b.action).cmp(&strength(&a.action))));
     guards.dedup_by(|later, first| later.path == first.path);
-}
-
-/// What `info/exclude` needs so that git does not list placeholders at the top of the working tree.
-fn excludes(root: BorrowedFd<'_>, facts: &mut TreeFacts) {
-    let stands_in = |action: &Action| matches!(action, Action::Placeholder(_));
-    let outside_git = |path: &PathBuf| !path.starts_with(".git");
-    let lines: Vec<String> =
-        paths_with(&facts.guards, stands_in).into_iter().filter(outside_git).map(|path| exclude_line(&path)).collect();
-    if lines.is_empty() {
-        return;
-    }
-    if let Some(external) = &mut facts.external_git {
-        external.excludes = Some(Exclude { file: PathBuf::from("info/exclude"), exists: external.has_exclude, lines });
-    } else if facts.git.iter().any(|git| git.path == Path::new(".git") && git.kind == crate::tree::GitKind::Directory) {
-        let file = PathBuf::from(".git/info/exclude");
-        let exists = exists(root, &file);
-        facts.excludes.push(Exclude { file, exists, lines });
-    }
-}
-
-/// The path as an anchored gitignore pattern.
-fn exclude_line(path: &Path) -> String {
-    let mut line = String::from("/");
-    for c in path.to_string_lossy().chars() {
-        if matches!(c, '*' | '?' | '[' | '\\' | ' ' | '!' | '#') {
-            line.push('\\');
-        }
-        line.push(c);
-    }
-    line
 }

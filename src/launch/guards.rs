@@ -4,6 +4,7 @@
 //! also when the supervisor was killed; it carries a time stamp by which it is recognised, and whatever the host put
 //! there meanwhile stays.
 
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -49,12 +50,33 @@ impl Guards {
         workspace: BorrowedFd<'_>,
         store: BorrowedFd<'_>,
     ) -> Result<(), Failure> {
+        // What is pinned in a read-only directory is to stay writable, so it is cloned before that is read-only.
+        let mut pins = HashMap::new();
+        let mut read_only: Vec<&Path> = Vec::new();
         for guard in &plan.guards {
-            let (base, path) = match guard.path.strip_prefix("/") {
-                Ok(inside) => (root, inside),
-                Err(_) => (workspace, guard.path.as_path()),
+            let above = || read_only.iter().any(|above| guard.path.starts_with(above));
+            match guard.action {
+                GuardAction::ReadOnly => read_only.push(&guard.path),
+                GuardAction::Pin if above() => {
+                    let (base, path) = base_of(root, workspace, &guard.path);
+                    let tree = open_target(base, path).and_then(|target| mount::clone_tree(target.as_fd(), c""));
+                    match tree {
+                        Ok(tree) => drop(pins.insert(guard.path.as_path(), tree)),
+                        Err(Errno::ENOENT) => {}
+                        Err(errno) => return Err(Step::Guard.failed(guard.path.display(), errno)),
+                    }
+                }
+                _ => {}
+            }
+        }
+        for guard in &plan.guards {
+            let (base, path) = base_of(root, workspace, &guard.path);
+            let applied = match pins.remove(guard.path.as_path()) {
+                Some(tree) => mount::add_attributes(tree.as_fd(), Attributes::default(), true)
+                    .and_then(|()| mount::attach(tree.as_fd(), open_target(base, path)?.as_fd(), c"")),
+                None => self.apply(guard, base, path, store),
             };
-            self.apply(guard, base, path, store).map_err(|errno| Step::Guard.failed(guard.path.display(), errno))?;
+            applied.map_err(|errno| Step::Guard.failed(guard.path.display(), errno))?;
         }
         Ok(())
     }
@@ -63,10 +85,6 @@ impl Guards {
         match &guard.action {
             GuardAction::ReadOnly => bind_onto_itself(base, path, Attributes::READ_ONLY),
             GuardAction::Pin => bind_onto_itself(base, path, Attributes::default()),
-            GuardAction::Replace { content } => match open_target(base, path) {
-                Err(Errno::ENOENT) => Ok(()),
-                target => self.cover(target?.as_fd(), store, Some(content)),
-            },
             GuardAction::PlaceholderDirectory => {
                 let Some(target) = self.place(base, path, None)? else { return Ok(()) };
                 self.cover(target.as_fd(), store, None)
@@ -128,10 +146,7 @@ impl Guards {
 
     /// Protects a path again that the host replaced: read-only, or pinned. One that is gone needs no protection.
     pub fn renew(root: BorrowedFd<'_>, workspace: BorrowedFd<'_>, path: &Path, pin: bool) -> nix::Result<()> {
-        let (base, path) = match path.strip_prefix("/") {
-            Ok(inside) => (root, inside),
-            Err(_) => (workspace, path),
-        };
+        let (base, path) = base_of(root, workspace, path);
         bind_onto_itself(base, path, if pin { Attributes::default() } else { Attributes::READ_ONLY })
     }
 
@@ -168,6 +183,14 @@ pub fn remove_placeholder(parent: BorrowedFd<'_>, name: &CString, directory: boo
         return Err(Errno::EEXIST);
     }
     unlinkat(parent, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
+}
+
+/// What a guard's path is relative to: an absolute one names a repository beside the workspace.
+fn base_of<'f, 'p>(root: BorrowedFd<'f>, workspace: BorrowedFd<'f>, path: &'p Path) -> (BorrowedFd<'f>, &'p Path) {
+    match path.strip_prefix("/") {
+        Ok(inside) => (root, inside),
+        Err(_) => (workspace, path),
+    }
 }
 
 /// Binds a path onto itself, with added attributes. A path that is gone needs no protection: it cannot be recreated

@@ -8,9 +8,17 @@ use super::mounts::{BRIEF_PATH, Mount};
 use crate::policy::EnvironmentPolicy;
 
 /// git settings that keep `git status` clean over masks: a stand-in has the hidden file's size and modification
-/// time, but not its inode and change time. And `checkout -b` must not fail on writing the read-only configuration.
-const GIT_SETTINGS: &[(&str, &str)] =
-    &[("core.checkStat", "minimal"), ("core.trustctime", "false"), ("branch.autoSetupMerge", "false")];
+/// time, but not its inode and change time. Where git compares contents all the same (a file as young as the index),
+/// the filter answers with what the index has, so that blanks are never committed; a file it does not have is refused.
+/// And `checkout -b` must not fail on writing the read-only configuration.
+const GIT_SETTINGS: &[(&str, &str)] = &[
+    ("core.checkStat", "minimal"),
+    ("core.trustctime", "false"),
+    ("branch.autoSetupMerge", "false"),
+    ("filter.jail-hidden.clean", "git cat-file blob :%f"),
+    ("filter.jail-hidden.smudge", "cat"),
+    ("filter.jail-hidden.required", "true"),
+];
 
 /// Builds the environment from the host's variables.
 pub fn build(

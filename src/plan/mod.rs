@@ -112,11 +112,6 @@ pub enum GuardAction {
     ReadOnly,
     /// Bound onto itself and still writable: it can no longer be renamed or removed.
     Pin,
-    /// Shown with other content, read-only.
-    Replace {
-        /// What is shown.
-        content: String,
-    },
     /// Does not exist: an empty directory is created for the run, shown read-only and removed afterwards.
     PlaceholderDirectory,
     /// Does not exist: a file is created for the run, shown read-only and removed afterwards.
@@ -132,7 +127,6 @@ impl GuardAction {
         match self {
             Self::ReadOnly => "read-only",
             Self::Pin => "pinned",
-            Self::Replace { .. } => "replaced",
             Self::PlaceholderDirectory | Self::PlaceholderFile { .. } => "placeholder",
         }
     }

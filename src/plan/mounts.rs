@@ -162,8 +162,8 @@ pub struct Place<'a> {
     pub hostname: &'a str,
     /// What `JAIL_BRIEF` names: a short text for the agent.
     pub brief: &'a str,
-    /// git's name and address of the user, as a configuration file for the private home.
-    pub git_identity: Option<String>,
+    /// Files for git in the private home, relative to it.
+    pub git_files: Vec<(&'static str, String)>,
     /// The repository outside the workspace that this linked worktree or submodule belongs to.
     pub external_git: Option<&'a Path>,
 }
@@ -204,8 +204,8 @@ pub fn build(policy: &Policy, identity: &Identity, place: &Place<'_>) -> Result<
         builder.add(Mount::Private { path: path.into(), mode });
     }
     builder.add(Mount::Private { path: place.home.to_owned(), mode: 0o700 });
-    if let Some(config) = &place.git_identity {
-        builder.add(Mount::File { path: place.home.join(".gitconfig"), content: config.clone() });
+    for (name, content) in &place.git_files {
+        builder.add(Mount::File { path: place.home.join(name), content: content.clone() });
     }
 
     let filesystem = &policy.filesystem;

@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 use crate::error::{Error, Result};
 use crate::guard::external::ExternalGit;
 use crate::guard::hostrun::HostRun;
-use crate::guard::{Exclude, Guard, Protection};
+use crate::guard::{Guard, Protection};
 use crate::policy::{FilesystemPolicy, ScanMode, Sourced};
 use crate::secrets::{Matcher, Reason};
 
@@ -75,8 +75,10 @@ pub struct TreeFacts {
     pub bare: Vec<PathText>,
     /// What is made read-only, pinned or covered, parents first.
     pub guards: Vec<Guard>,
-    /// Lines for `info/exclude` of git directories, so that `git status` does not show placeholders.
-    pub excludes: Vec<Exclude>,
+    /// Lines for git's `ignore` inside: placeholders, and hidden files that are not tracked.
+    pub git_ignore: Vec<String>,
+    /// Lines for git's `attributes` inside, so that no stand-in is committed.
+    pub git_attributes: Vec<String>,
     /// The repository outside the workspace that this linked worktree or submodule belongs to.
     pub external_git: Option<ExternalGit>,
     /// Names of the table of protected configuration that exist, protected or not.

@@ -96,7 +96,7 @@ fn submodules_are_protected_and_nested_ones_too() {
         assert_eq!(action(&facts, &format!("{gitdir}/commondir")), Some(&commondir));
     }
     for above in [".git/modules", ".git/modules/libs", ".git/modules/libs/out/modules"] {
-        assert_eq!(action(&facts, above), Some(&Action::Pin), "{above}");
+        assert_eq!(action(&facts, above), Some(&Action::ReadOnly), "{above}");
     }
     assert!(facts.external_git.is_none());
 }
@@ -145,8 +145,7 @@ fn a_linked_worktree_brings_its_repository() {
     assert_eq!(guard(&external.guards, "worktrees/tree"), Some(&Action::Pin));
     assert_eq!(guard(&external.guards, "objects"), None);
     assert_eq!(action(&facts, ".git"), Some(&Action::ReadOnly));
-    let exclude = external.excludes.as_ref().expect("lines for placeholders");
-    assert!(exclude.exists && exclude.lines.contains(&"/.claude".to_owned()));
+    assert!(facts.git_ignore.contains(&"/.claude".to_owned()));
 }
 
 #[test]

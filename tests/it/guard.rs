@@ -56,11 +56,10 @@ fn a_plain_repository_is_pinned_and_its_programs_are_read_only() {
         assert_eq!(action(&facts, &format!(".git/{name}")), Some(&Action::ReadOnly), "{name}");
     }
     assert_eq!(action(&facts, ".git/commondir"), Some(&Action::Placeholder(Placeholder::File(".\n"))));
-    assert_eq!(action(&facts, ".git/config.worktree"), None);
-    git(&root, &["config", "extensions.worktreeConfig", "true"]);
+    assert_eq!(action(&facts, ".git/config.worktree"), Some(&Action::Placeholder(Placeholder::File(""))));
+    assert_eq!(action(&facts, ".git/modules"), Some(&DIRECTORY));
     fs::remove_dir_all(root.join(".git/hooks")).expect("hooks");
     let facts = self::facts(&root);
-    assert_eq!(action(&facts, ".git/config.worktree"), Some(&Action::Placeholder(Placeholder::File(""))));
     assert_eq!(action(&facts, ".git/hooks"), Some(&DIRECTORY));
     let paths: Vec<&PathBuf> = facts.guards.iter().map(|guard| &guard.path).collect();
     assert!(paths.is_sorted(), "parents come first: {paths:?}");
@@ -83,10 +82,8 @@ fn configuration_is_protected_where_it_is_and_where_it_is_missing() {
     assert_eq!(action(&facts, ".cursor"), None, "the same name on a file system that ignores case");
     assert_eq!(action(&facts, ".claude"), Some(&DIRECTORY));
     assert_eq!(action(&facts, ".mcp.json"), Some(&Action::Placeholder(Placeholder::File("{}\n"))));
-    let exclude = &facts.excludes[0];
-    assert_eq!((exclude.file.as_path(), exclude.exists), (Path::new(".git/info/exclude"), true));
-    assert!(exclude.lines.contains(&"/.mcp.json".to_owned()) && exclude.lines.contains(&"/.claude".to_owned()));
-    assert!(!exclude.lines.iter().any(|line| line.starts_with("/.git/")));
+    assert!(facts.git_ignore.contains(&"/.mcp.json".to_owned()) && facts.git_ignore.contains(&"/.claude".to_owned()));
+    assert!(!facts.git_ignore.iter().any(|line| line.starts_with("/.git/")));
 }
 
 #[test]

@@ -7,6 +7,8 @@
 mod basics;
 #[path = "../attack/cases/mod.rs"]
 mod cases;
+mod checks;
+mod git;
 mod needs;
 mod scene;
 mod watching;
@@ -18,6 +20,6 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "try") {
         return cases::run(&arguments[1..]);
     }
-    let trials = [basics::trials(), watching::trials()].into_iter().flatten().map(needs::apply).collect();
+    let trials = [basics::trials(), watching::trials(), git::trials()].into_iter().flatten().map(needs::apply).collect();
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
 }
