@@ -13,7 +13,8 @@ use crate::plan::identity::{Identity, UNPRIVILEGED_HOST_ID};
 use crate::plan::limits::LimitsPlan;
 use crate::plan::mounts::{self, Place};
 use crate::plan::seccomp::{SeccompPlan, native_arch};
-use crate::plan::{Guard, GuardAction, Mask, Plan, StandIn, environment, ruleset};
+use crate::plan::{Guard, GuardAction, Mask, Mount, Plan, StandIn, environment, ruleset};
+use crate::policy::{Origin, Policy};
 use crate::probe::Facts;
 use crate::supervise::session;
 use crate::tree::{self, HiddenKind, Query, TreeFacts};
@@ -167,7 +168,7 @@ fn assemble(
         hostname,
         home: home.to_owned(),
         masks: masks(tree),
-        guards: guards(tree),
+        guards: [guards(tree), socket_guards(policy, &mounts)?].concat(),
         landlock: ruleset::build(facts.landlock_abi, &mounts, mode)?,
         seccomp: SeccompPlan::new(native_arch()?),
         // The launch adds what no cgroup bounds.
@@ -219,6 +220,29 @@ fn guards(tree: &TreeFacts) -> Vec<Guard> {
         guards.extend(external.guards.iter().map(|guard| convert(Some(&external.common), guard)));
     }
     guards
+}
+
+/// Sockets in directories that the policy shows beside the workspace. Built-in profiles' read-only entries are tool
+/// chains: large, and without sockets. From Landlock's ABI 9 on the kernel refuses these connections too.
+fn socket_guards(policy: &Policy, mounts: &[Mount]) -> Result<Vec<Guard>> {
+    let filesystem = &policy.filesystem;
+    let named = filesystem.read.iter().filter(|path| !matches!(path.source.origin, Origin::Profile(_)));
+    let mut guards = Vec::new();
+    for shown in named.chain(&filesystem.write) {
+        let bind = mounts.iter().find_map(|mount| match mount {
+            Mount::Bind { path, source, directory: true, .. } if *path == shown.value => Some((path, source)),
+            _ => None,
+        });
+        let Some((path, source)) = bind else { continue };
+        for socket in tree::sockets(source)? {
+            guards.push(Guard {
+                path: path.join(socket),
+                action: GuardAction::Cover,
+                why: format!("a socket of a process outside, in a directory that is shown ({})", shown.source),
+            });
+        }
+    }
+    Ok(guards)
 }
 
 /// Private directories may take half of the memory the jail may use, or a quarter of the machine's.

@@ -85,6 +85,10 @@ impl Guards {
         match &guard.action {
             GuardAction::ReadOnly => bind_onto_itself(base, path, Attributes::READ_ONLY),
             GuardAction::Pin => bind_onto_itself(base, path, Attributes::default()),
+            GuardAction::Cover => match open_target(base, path) {
+                Err(Errno::ENOENT) => Ok(()),
+                target => self.cover(target?.as_fd(), store, Some("")),
+            },
             GuardAction::PlaceholderDirectory => {
                 let Some(target) = self.place(base, path, None)? else { return Ok(()) };
                 self.cover(target.as_fd(), store, None)

@@ -112,6 +112,8 @@ pub enum GuardAction {
     ReadOnly,
     /// Bound onto itself and still writable: it can no longer be renamed or removed.
     Pin,
+    /// Covered by an empty read-only file: a socket in a directory that is shown.
+    Cover,
     /// Does not exist: an empty directory is created for the run, shown read-only and removed afterwards.
     PlaceholderDirectory,
     /// Does not exist: a file is created for the run, shown read-only and removed afterwards.
@@ -127,6 +129,7 @@ impl GuardAction {
         match self {
             Self::ReadOnly => "read-only",
             Self::Pin => "pinned",
+            Self::Cover => "covered",
             Self::PlaceholderDirectory | Self::PlaceholderFile { .. } => "placeholder",
         }
     }

@@ -3,6 +3,7 @@
 mod collect;
 mod links;
 pub mod open;
+mod sockets;
 mod walk;
 
 use std::fmt::Write as _;
@@ -26,6 +27,7 @@ use crate::secrets::{Matcher, Reason};
 
 pub(crate) use collect::public;
 pub(crate) use links::target_is_public;
+pub use sockets::sockets;
 
 /// Hidden files in one directory from which on hiding the directory is the better answer.
 pub const CROWD: usize = 1000;

@@ -5,12 +5,17 @@
 //! `JAIL_TEST_REQUIRE=all`.
 
 mod basics;
+mod canary;
 #[path = "../attack/cases/mod.rs"]
 mod cases;
 mod checks;
 mod git;
 mod needs;
+mod proc;
+mod running;
 mod scene;
+mod sockets;
+mod tries;
 mod watching;
 
 use std::process::ExitCode;
@@ -20,6 +25,16 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "try") {
         return cases::run(&arguments[1..]);
     }
-    let trials = [basics::trials(), watching::trials(), git::trials()].into_iter().flatten().map(needs::apply).collect();
+    let trials = [
+        basics::trials(),
+        git::trials(),
+        proc::trials(),
+        sockets::trials(),
+        watching::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(needs::apply)
+    .collect();
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
 }

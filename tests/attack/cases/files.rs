@@ -166,6 +166,36 @@ pub fn read(paths: &[String]) {
     }
 }
 
+/// Opens every file below each directory for writing, without writing; links and other processes are left out.
+pub fn writable(paths: &[String]) {
+    for path in paths {
+        let mut tried = 0;
+        open_below(Path::new(path), &mut tried);
+        Line::new("PK-001", format!("files tried in {path}")).with("value", tried).result("ok");
+    }
+}
+
+fn open_below(path: &Path, tried: &mut u64) {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return };
+    if found.is_dir() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            let process = path == Path::new("/proc") && entry.file_name().to_string_lossy().parse::<u32>().is_ok();
+            if !process {
+                open_below(&entry.path(), tried);
+            }
+        }
+    } else if !found.is_symlink() {
+        *tried += 1;
+        let path = path.display().to_string();
+        let name = c(&path);
+        let flags = (libc::O_WRONLY | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY) as usize;
+        if let Ok(fd) = call(libc::SYS_openat, &[CWD, name.as_ptr() as usize, flags]) {
+            let _ = call(libc::SYS_close, &[fd as usize]);
+            Line::new("PK-001", format!("opened {path}")).result("ok");
+        }
+    }
+}
+
 /// Executes each path and reports its exit status.
 pub fn execute(paths: &[String]) {
     for path in paths {
