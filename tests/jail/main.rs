@@ -15,6 +15,7 @@ mod proc;
 mod running;
 mod scene;
 mod sockets;
+mod syscalls;
 mod tries;
 mod watching;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         git::trials(),
         proc::trials(),
         sockets::trials(),
+        syscalls::trials(),
         watching::trials(),
     ]
     .into_iter()
