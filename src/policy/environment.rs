@@ -27,7 +27,7 @@ impl EnvironmentPolicy {
         }
         self.pass
             .iter()
-            .any(|entry| entry.value == name || (!looks_secret(name) && pattern_matches(&entry.value, name)))
+            .any(|entry| entry.value == name || (pattern_matches(&entry.value, name) && !looks_secret(name)))
     }
 }
 
