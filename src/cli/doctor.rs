@@ -175,6 +175,7 @@ fn try_jail(facts: Facts) -> std::result::Result<(), (usize, Error)> {
             seccomp: program,
         },
         sessions,
+        leases: Vec::new(),
     };
     let launched = start::launch(&plan, setup, ours, &Cgroup::default()).map_err(|error| (step_of(&error), error))?;
     let answer = launched.channel.send(&ToInit::Go, &[]).and_then(|()| {

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::report::plain;
+use crate::config::Places;
 use crate::error::{Error, Result};
+use crate::supervise::leftovers;
 use crate::supervise::session::Sessions;
 
 /// List running jails
@@ -17,6 +19,7 @@ pub struct Args {
 
 /// Lists them.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    leftovers::sweep(&Places::detect()?.own_state());
     let sessions = Sessions::open()?.list()?;
     let text = if args.json {
         let text = serde_json::to_string_pretty(&sessions)

@@ -31,6 +31,11 @@ const READ_ONLY: &[(&str, Option<Placeholder>, &str)] = &[
     ("worktrees", None, "they belong to other working trees"),
 ];
 
+/// What stands in for the missing parts of a git directory.
+pub(super) fn stand_ins() -> impl Iterator<Item = Placeholder> {
+    READ_ONLY.iter().filter_map(|(_, missing, _)| missing.clone())
+}
+
 /// Adds the guards for every git directory the pass found.
 pub(super) fn apply(root: BorrowedFd<'_>, query: &Query, facts: &mut TreeFacts) -> Result<()> {
     let mut work = Work { root, query, facts };
@@ -77,9 +82,14 @@ fn existing(root: BorrowedFd<'_>, base: &Path) -> Result<Vec<Guard>> {
     Ok(guards)
 }
 
-/// How an entry that exists is protected.
+/// How an entry that exists is protected; a placeholder of another jail counts as missing.
 pub(super) fn protection(root: BorrowedFd<'_>, path: &Path) -> Result<Option<Action>> {
-    Ok(kind_of(root, path)?.map(|kind| if kind == FileType::Symlink { Action::PinSymlink } else { Action::ReadOnly }))
+    Ok(match kind_of(root, path)? {
+        None => None,
+        Some(FileType::Symlink) => Some(Action::PinSymlink),
+        Some(_) if super::placeholder::is_placeholder_at(root, path) => None,
+        Some(_) => Some(Action::ReadOnly),
+    })
 }
 
 /// The type of an entry, a symbolic link's own included; `None` where it does not exist or lies behind a link.

@@ -6,6 +6,7 @@ pub mod gitconfig;
 pub mod gitview;
 pub mod hostrun;
 pub mod names;
+pub mod placeholder;
 pub mod report;
 
 use std::borrow::Cow;
@@ -168,8 +169,18 @@ fn paths_with(guards: &[Guard], wanted: impl Fn(&Action) -> bool) -> Vec<PathBuf
     guards.iter().filter(|guard| wanted(&guard.action)).map(|guard| guard.path.clone()).collect()
 }
 
+/// Whether something is there. A placeholder is not: it belongs to another jail, or to one that was killed, and is taken
+/// over as if it were to be made.
 fn exists(root: BorrowedFd<'_>, path: &Path) -> bool {
-    beneath(root, path, OFlag::O_PATH).is_ok()
+    beneath(root, path, OFlag::O_PATH).is_ok() && !placeholder::is_placeholder_at(root, path)
+}
+
+/// Every content that the built-in tables give a placeholder file.
+pub(crate) fn placeholder_contents() -> impl Iterator<Item = &'static str> {
+    names::missing().map(|(_, stand_in, _)| stand_in).chain(git::stand_ins()).filter_map(|stand_in| match stand_in {
+        Placeholder::File(content) => Some(content),
+        Placeholder::Directory => None,
+    })
 }
 
 fn placeholders(root: BorrowedFd<'_>, query: &Query, facts: &mut TreeFacts) {

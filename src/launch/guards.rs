@@ -14,34 +14,42 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, UtimensatFlags, fstat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::lease::{Directory, Lease};
 use super::masks::open_target;
 use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
+use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_placeholder};
 use crate::plan::{Guard, GuardAction, Plan};
 use crate::sys::mount::{self, Attributes, Walk};
-
-/// Modification time of every placeholder: Sep 9 2001, 01:46:40.000000042 UTC.
-pub const MARK: (i64, i64) = (1_000_000_000, 42);
 
 /// What has to be undone when the run ends.
 #[derive(Debug, Default)]
 pub struct Guards {
+    /// Directories that may get placeholders: the supervisor holds them against removal by other jails.
+    leases: Vec<Lease>,
     placed: Vec<Placed>,
     count: u64,
 }
 
 #[derive(Debug)]
 struct Placed {
+    /// Relative to the workspace, or absolute.
     path: PathBuf,
     /// The directory that holds the placeholder, opened before anything was mounted over it.
     parent: OwnedFd,
+    directory: Directory,
     name: CString,
-    directory: bool,
+    /// `None` for a directory.
+    content: Option<String>,
 }
 
 impl Guards {
+    /// Placeholders may be put into the leased directories.
+    pub fn new(leases: Vec<Lease>) -> Self {
+        Self { leases, placed: Vec::new(), count: 0 }
+    }
+
     /// Applies the plan's guards in order: a pin first, then what lies below it.
     pub fn apply_all(
         &mut self,
@@ -90,18 +98,25 @@ impl Guards {
                 target => self.cover(target?.as_fd(), store, Some("")),
             },
             GuardAction::PlaceholderDirectory => {
-                let Some(target) = self.place(base, path, None)? else { return Ok(()) };
+                let Some(target) = self.place(guard, base, path, None)? else { return Ok(()) };
                 self.cover(target.as_fd(), store, None)
             }
             GuardAction::PlaceholderFile { content } => {
-                let Some(target) = self.place(base, path, Some(content))? else { return Ok(()) };
+                let Some(target) = self.place(guard, base, path, Some(content))? else { return Ok(()) };
                 self.cover(target.as_fd(), store, Some(content))
             }
         }
     }
 
-    /// Creates the placeholder on the real file system. When something appeared there meanwhile, that is protected.
-    fn place(&mut self, base: BorrowedFd<'_>, path: &Path, content: Option<&str>) -> nix::Result<Option<OwnedFd>> {
+    /// Creates the placeholder on the real file system, or takes over the one of another jail. When something else
+    /// appeared there meanwhile, that is protected.
+    fn place(
+        &mut self,
+        guard: &Guard,
+        base: BorrowedFd<'_>,
+        path: &Path,
+        content: Option<&str>,
+    ) -> nix::Result<Option<OwnedFd>> {
         let (Some(name), parent) = (path.file_name(), path.parent().unwrap_or(Path::new(""))) else {
             return Err(Errno::EINVAL);
         };
@@ -113,12 +128,18 @@ impl Guards {
             Walk::BeneathNoLinks,
         )?;
         let name = c_name(name)?;
+        let directory = Directory::of(&fstat(&parent)?);
+        if !self.leases.iter().any(|lease| lease.directory == directory) {
+            // Another directory took its place since the supervisor looked.
+            return Err(Errno::ESTALE);
+        }
         let made = match content {
-            None => mkdirat(parent.as_fd(), name.as_c_str(), Mode::from_bits_truncate(0o755)),
-            Some(content) => write_new_file(parent.as_fd(), &name, content.as_bytes(), 0o644).map(drop),
+            None => mkdirat(parent.as_fd(), name.as_c_str(), Mode::from_bits_truncate(DIRECTORY_MODE)),
+            Some(content) => write_new_file(parent.as_fd(), &name, content.as_bytes(), FILE_MODE).map(drop),
         };
-        match made {
-            Ok(()) => {}
+        let new = match made {
+            Ok(()) => true,
+            Err(Errno::EEXIST) if is_placeholder(parent.as_fd(), &name, content) => false,
             Err(Errno::EEXIST) => {
                 bind_onto_itself(base, path, Attributes::READ_ONLY)?;
                 return Ok(None);
@@ -126,12 +147,14 @@ impl Guards {
             // A workspace the user cannot write to cannot be written to by the workload either.
             Err(Errno::EACCES | Errno::EROFS | Errno::EPERM) => return Ok(None),
             Err(errno) => return Err(errno),
-        }
+        };
         // Registered before anything else can fail, so that it is removed in every case.
-        self.placed.push(Placed { path: path.to_owned(), parent, name, directory: content.is_none() });
-        let placed = self.placed.last().ok_or(Errno::EINVAL)?;
-        let mark = TimeSpec::new(MARK.0, MARK.1);
-        utimensat(&placed.parent, placed.name.as_c_str(), &mark, &mark, UtimensatFlags::NoFollowSymlink)?;
+        let content = content.map(str::to_owned);
+        self.placed.push(Placed { path: guard.path.clone(), parent, directory, name, content });
+        if let (true, Some(placed)) = (new, self.placed.last()) {
+            let mark = TimeSpec::new(MARK.0, MARK.1);
+            utimensat(&placed.parent, placed.name.as_c_str(), &mark, &mark, UtimensatFlags::NoFollowSymlink)?;
+        }
         open_target(base, path).map(Some)
     }
 
@@ -154,39 +177,22 @@ impl Guards {
         bind_onto_itself(base, path, if pin { Attributes::default() } else { Attributes::READ_ONLY })
     }
 
-    /// Removes the placeholders; what the host put there meanwhile stays. Returns what could not be removed.
-    pub fn remove_all(&mut self, workspace: BorrowedFd<'_>) -> Vec<PathBuf> {
-        let mut left = Vec::new();
-        for placed in self.placed.drain(..).rev() {
+    /// Removes the placeholders, where no other jail protects itself with them; the last of them removes those. What the
+    /// host put there meanwhile stays. Nothing may run in the jail any more.
+    pub fn remove_all(&mut self, root: BorrowedFd<'_>, workspace: BorrowedFd<'_>) {
+        let free: Vec<Directory> =
+            self.leases.iter().filter(|lease| lease.alone()).map(|lease| lease.directory).collect();
+        for placed in self.placed.drain(..).rev().filter(|placed| free.contains(&placed.directory)) {
             // Our own mount in front of it would make the removal fail with EBUSY.
-            if let Ok(target) = open_target(workspace, &placed.path) {
+            let (base, path) = base_of(root, workspace, &placed.path);
+            if let Ok(target) = open_target(base, path) {
                 let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target));
                 let _ = nix::mount::umount2(through.as_str(), nix::mount::MntFlags::MNT_DETACH);
             }
-            if let Err(errno) = remove_placeholder(placed.parent.as_fd(), &placed.name, placed.directory)
-                && errno != Errno::ENOENT
-            {
-                left.push(placed.path);
-            }
+            // What cannot be removed is in the journal: the supervisor tries once more, and so does the next run.
+            let _ = placeholder::remove(placed.parent.as_fd(), &placed.name, placed.content.as_deref(), false);
         }
-        left
     }
-}
-
-/// Removes a placeholder if it still is one: marked by its time stamp, a directory also empty.
-///
-/// Errors: ENOENT when it is gone, ENOTEMPTY or EEXIST when the host has put something there.
-pub fn remove_placeholder(parent: BorrowedFd<'_>, name: &CString, directory: bool) -> nix::Result<()> {
-    if directory {
-        return unlinkat(parent, name.as_c_str(), UnlinkatFlags::RemoveDir);
-    }
-    let file = mount::open_beneath(parent, name, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0, Walk::BeneathNoLinks)?;
-    let stat = fstat(&file)?;
-    let ours = stat.st_mode & libc::S_IFMT == libc::S_IFREG && (stat.st_mtime, stat.st_mtime_nsec) == MARK;
-    if !ours {
-        return Err(Errno::EEXIST);
-    }
-    unlinkat(parent, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
 }
 
 /// What a guard's path is relative to: an absolute one names a repository beside the workspace.

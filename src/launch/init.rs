@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, s
 
 use super::confine::Confinement;
 use super::guards::Guards;
+use super::lease::Lease;
 use super::masks::Masks;
 use super::message::{Channel, Ending, Failure, FromInit, Stdio, Step, ToInit};
 use super::rootfs::{self, Prepared};
@@ -40,13 +41,16 @@ pub struct Setup {
     pub confinement: Confinement,
     /// The directory on the host that holds this session's own, which is removed at the end.
     pub sessions: OwnedFd,
+    /// Shares in the directories that get placeholders.
+    pub leases: Vec<Lease>,
 }
 
 impl Setup {
     /// The numbers of all descriptors in here: init closes every other.
     pub fn descriptors(&self) -> Vec<i32> {
-        let Self { channel, prepared, stdio: _, ends, confinement: _, sessions } = self;
+        let Self { channel, prepared, stdio: _, ends, confinement: _, sessions, leases } = self;
         let mut all = vec![channel.as_raw_fd(), sessions.as_raw_fd()];
+        all.extend(leases.iter().map(AsRawFd::as_raw_fd));
         all.extend(prepared.values().map(AsRawFd::as_raw_fd));
         all.extend(ends.iter().flatten().map(AsRawFd::as_raw_fd));
         all
@@ -85,7 +89,8 @@ struct Terminal {
 
 impl Init<'_> {
     fn run(&mut self, setup: Setup) -> Result<(), ()> {
-        let Setup { channel, prepared, stdio, ends, confinement, sessions } = setup;
+        let Setup { channel, prepared, stdio, ends, confinement, sessions, leases } = setup;
+        self.guards = Guards::new(leases);
         let original = block_signals().map_err(drop)?;
         // A supervisor that died before this point closed the channel: EPIPE.
         match channel.receive::<ToInit>() {
@@ -102,14 +107,14 @@ impl Init<'_> {
                         self.supervised(&channel, standing, &stdio, ends, &confinement, original)
                     }
                     _ => {
-                        self.guards.remove_all(standing.workspace.as_fd());
+                        self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
                         Err(())
                     }
                 }
             }
-            Err((failure, workspace)) => {
-                if let Some(workspace) = workspace {
-                    self.guards.remove_all(workspace.as_fd());
+            Err((failure, root)) => {
+                if let Some(root) = root {
+                    self.guards.remove_all(root.directory(), root.workspace.as_fd());
                 }
                 let _ = channel.send(&FromInit::Failed(failure), &[]);
                 Err(())
@@ -119,8 +124,8 @@ impl Init<'_> {
         outcome
     }
 
-    /// Builds the jail. On failure also returns the workspace, so that placeholders can be removed.
-    fn stand(&mut self, prepared: Prepared, stdio: &[Stdio; 3]) -> Result<Standing, (Failure, Option<OwnedFd>)> {
+    /// Builds the jail. On failure also returns the root, so that placeholders can be removed.
+    fn stand(&mut self, prepared: Prepared, stdio: &[Stdio; 3]) -> Result<Standing, (Failure, Option<rootfs::Root>)> {
         let early = |failure| (failure, None);
         self.become_user().map_err(early)?;
         let root = rootfs::build(self.plan, prepared).map_err(early)?;
@@ -139,7 +144,7 @@ impl Init<'_> {
         })();
         match result {
             Ok((masks, terminal)) => Ok(Standing { root: root.root, workspace: root.workspace, masks, terminal }),
-            Err(failure) => Err((failure, Some(root.workspace))),
+            Err(failure) => Err((failure, Some(root))),
         }
     }
 
@@ -191,7 +196,7 @@ impl Init<'_> {
             }
         };
         kill_everything();
-        self.guards.remove_all(standing.workspace.as_fd());
+        self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
         if let Ok(Some(ending)) = result {
             let _ = channel.send(&FromInit::Ended(ending), &[]);
         }
@@ -267,8 +272,7 @@ impl Init<'_> {
             }
             ToInit::Guard { path, pin } => {
                 let name = Path::new(std::ffi::OsStr::from_bytes(&path));
-                let renewed =
-                    Guards::renew(standing.root.as_fd(), standing.workspace.as_fd(), name, pin);
+                let renewed = Guards::renew(standing.root.as_fd(), standing.workspace.as_fd(), name, pin);
                 let error = renewed.err().map(|errno| errno.desc().to_owned());
                 let _ = channel.send(&FromInit::Masked { path, error }, &[]);
             }

@@ -5,6 +5,7 @@ pub mod confine;
 pub mod guards;
 pub mod idmap;
 pub mod init;
+pub mod lease;
 pub mod masks;
 pub mod message;
 pub mod rootfs;

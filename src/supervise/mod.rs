@@ -4,6 +4,7 @@ pub mod control;
 pub mod exec;
 pub mod jail;
 pub mod leave;
+pub mod leftovers;
 pub mod pipes;
 pub mod run;
 pub mod session;

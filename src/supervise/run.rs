@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::control;
 use super::jail::{Jail, Turn};
+use super::leftovers::Leftovers;
 use super::pipes::Pipes;
 use super::session::{self, SessionInfo, Sessions};
 use super::signals::Signals;
@@ -98,10 +99,13 @@ impl fmt::Display for Summary {
 pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     let plan = run.plan;
     let sessions = Sessions::open()?;
+    // For its sweep: what a killed run left goes with the next one.
+    sessions.list()?;
     let mut recorder = Recorder::create(run.state, &plan.session)?;
     recorder.append(&start_event(run))?;
     let directory = sessions.create(&session_info(plan)?)?;
-    let result = launch_and_serve(run, &sessions, &directory, &mut recorder, tell);
+    let result = Leftovers::begin(run.state, plan)
+        .and_then(|leftovers| launch_and_serve(run, &sessions, &directory, &leftovers, &mut recorder, tell));
     sessions.remove(&plan.session);
     let (ending, hidden_later, limits) = match result {
         Ok(outcome) => outcome,
@@ -166,6 +170,7 @@ fn launch_and_serve(
     run: &Run<'_>,
     sessions: &Sessions,
     directory: &Path,
+    leftovers: &Leftovers,
     recorder: &mut Recorder,
     tell: Tell<'_>,
 ) -> Result<Served> {
@@ -190,6 +195,7 @@ fn launch_and_serve(
             seccomp,
         },
         sessions: sessions.directory()?,
+        leases: leftovers.shares()?,
     };
     let launched = start::launch(plan, setup, ours, &cgroup)?;
     let [stdin, stdout, stderr] = outside;

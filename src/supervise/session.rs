@@ -81,21 +81,28 @@ impl Sessions {
     }
 
     /// Makes a session's directory with its description; the control socket is bound in it later.
+    ///
+    /// It gets its name when it is complete. Until then the name says whose it is, so that nothing of a supervisor that
+    /// was killed in between stays.
     pub fn create(&self, info: &SessionInfo) -> Result<PathBuf> {
         let path = self.path.join(&info.session);
+        let making = format!("{MAKING}{}.{}.{}", info.session, info.pid, info.start_ticks);
         let failed = |error: &dyn std::fmt::Display| {
             Error::setup(format!("cannot create the session {}: {error}", path.display()))
+                .hint("make room there, or set XDG_RUNTIME_DIR")
         };
-        DirBuilder::new().mode(0o700).create(&path).map_err(|error| failed(&error))?;
+        let directory = self.path.join(&making);
+        DirBuilder::new().mode(0o700).create(&directory).map_err(|error| failed(&error))?;
         let text = serde_json::to_vec(info).map_err(|error| failed(&error))?;
         let written = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path.join("session.json"))
-            .and_then(|mut file| file.write_all(&text));
+            .open(directory.join("session.json"))
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| fs::rename(&directory, &path));
         if let Err(error) = written {
-            self.remove(&info.session);
+            self.remove(&making);
             return Err(failed(&error));
         }
         Ok(path)
@@ -106,17 +113,21 @@ impl Sessions {
         session_files::remove(self.directory.as_fd(), session);
     }
 
-    /// The sessions whose supervisor is alive, oldest first; directories of dead ones are removed.
+    /// The sessions whose supervisor is alive, oldest first; what dead ones left is removed.
     pub fn list(&self) -> Result<Vec<SessionInfo>> {
         let entries = fs::read_dir(&self.path)
             .map_err(|error| Error::setup(format!("cannot read {}: {error}", self.path.display())))?;
         let mut alive = Vec::new();
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some((pid, ticks)) = being_made(&name) {
+                if start_ticks(pid) != Some(ticks) {
+                    self.remove(&name);
+                }
+                continue;
+            }
             match read_info(&entry.path()) {
                 Some(info) if is_alive(&info) => alive.push(info),
-                // A directory without a description is being made right now, or its maker died: an hour decides.
-                None if !older_than_an_hour(&entry.path()) => {}
                 _ => self.remove(&name),
             }
         }
@@ -144,10 +155,13 @@ fn read_info(directory: &Path) -> Option<SessionInfo> {
     serde_json::from_slice(&fs::read(directory.join("session.json")).ok()?).ok()
 }
 
-fn older_than_an_hour(path: &Path) -> bool {
-    fs::symlink_metadata(path)
-        .and_then(|found| found.modified())
-        .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 3600))
+/// How the name of an incomplete session begins; name, process id and start time of its maker follow.
+const MAKING: &str = ".making.";
+
+/// The maker of an incomplete session: process id and start time.
+fn being_made(name: &str) -> Option<(u32, u64)> {
+    let mut parts = name.strip_prefix(MAKING)?.split('.').skip(1);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn is_alive(info: &SessionInfo) -> bool {

@@ -14,7 +14,8 @@ use super::walk::{Dir, Task, Visitor, to_path, walk};
 use super::{CROWD, GitDir, GitKind, Hidden, PathText, Query, TreeFacts};
 use crate::error::Result;
 use crate::guard::hostrun::{HostRun, Outward, outward};
-use crate::guard::protects;
+use crate::guard::placeholder::is_placeholder;
+use crate::guard::{placeholder_contents, protects};
 use crate::secrets::matcher::{Verdict, fold};
 use crate::secrets::names::Unless;
 use crate::secrets::{Reason, content};
@@ -221,6 +222,9 @@ impl Visitor for Collector<'_> {
         let dependency = dir.flags & DEPENDENCY != 0;
         let protection = &self.query.protection;
         if protects(dir.path, &folded) || protection.also(dir.path, name, directory) {
+            if is_placeholder(dir.fd, entry.name, placeholder_contents()) {
+                return Ok(None);
+            }
             let path = to_path(&dir.join(name));
             if !dependency {
                 self.found.guarded.push((path.clone(), entry.kind));

@@ -9,6 +9,7 @@ mod canary;
 #[path = "../attack/cases/mod.rs"]
 mod cases;
 mod checks;
+mod crash;
 mod git;
 mod needs;
 mod proc;
@@ -26,8 +27,18 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "try") {
         return cases::run(&arguments[1..]);
     }
+    if arguments.first().is_some_and(|first| first == "soak") {
+        return match crash::soak(&arguments[1..]) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(failed) => {
+                eprintln!("{}", failed.message().unwrap_or("failed"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let trials = [
         basics::trials(),
+        crash::trials(),
         git::trials(),
         proc::trials(),
         sockets::trials(),
