@@ -87,25 +87,22 @@ pub fn explain(plan: &Plan, path: &Path) -> Explanation {
         rule,
         change,
     };
-    let inside = path.strip_prefix(&plan.workspace).ok();
-    if let Some(inside) = inside {
-        if let Some(mask) = plan.masks.iter().find(|mask| inside.starts_with(&mask.path)) {
-            return answer(
-                "hidden",
-                mask.why.clone(),
-                Some(format!("reveal = [\"{}\"] under [filesystem] in your own policy", mask.path.display())),
-            );
-        }
-        let guard = plan.guards.iter().rev().find(|guard| inside.starts_with(&guard.path));
-        if let Some(guard) = guard
-            && !matches!(guard.action, GuardAction::Pin)
-        {
-            return answer(
-                "read-only",
-                guard.why.clone(),
-                Some(format!("unprotect = [\"{}\"] under [filesystem] in your own policy", guard.path.display())),
-            );
-        }
+    if let Some(mask) = plan.masks.iter().find(|mask| path.starts_with(plan.workspace.join(&mask.path))) {
+        return answer(
+            "hidden",
+            mask.why.clone(),
+            Some(format!("reveal = [\"{}\"] under [filesystem] in your own policy", mask.path.display())),
+        );
+    }
+    let guard = plan.guards.iter().rev().find(|guard| path.starts_with(plan.workspace.join(&guard.path)));
+    if let Some(guard) = guard
+        && !matches!(guard.action, GuardAction::Pin)
+    {
+        return answer(
+            "read-only",
+            guard.why.clone(),
+            Some(format!("unprotect = [\"{}\"] under [filesystem] in your own policy", guard.path.display())),
+        );
     }
     let mount = plan.mounts.iter().rev().find(|mount| path.starts_with(mount.path()));
     match mount {

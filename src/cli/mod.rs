@@ -10,6 +10,7 @@ pub mod prepare;
 pub mod profile;
 pub mod ps;
 pub mod report;
+pub mod roots;
 pub mod run;
 pub mod schema;
 pub mod trust;

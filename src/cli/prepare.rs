@@ -5,19 +5,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::report::{Report, plain};
+use super::roots;
 use crate::config::{self, GrantState, Loaded, PendingGrant, Places};
 use crate::error::{Error, Result};
-use crate::guard::{Action, Placeholder, gitconfig};
+use crate::guard::gitconfig;
 use crate::launch::idmap;
 use crate::plan::identity::{Identity, UNPRIVILEGED_HOST_ID};
 use crate::plan::limits::LimitsPlan;
 use crate::plan::mounts::{self, Place};
 use crate::plan::seccomp::{SeccompPlan, native_arch};
-use crate::plan::{Guard, GuardAction, Mask, Mount, Plan, StandIn, environment, ruleset};
-use crate::policy::{Origin, Policy};
+use crate::plan::{Plan, environment, ruleset};
 use crate::probe::Facts;
 use crate::supervise::session;
-use crate::tree::{self, HiddenKind, Query, TreeFacts};
+use crate::tree::{self, Query, Searched, TreeFacts};
 
 /// Flags that choose the policy, shared by the subcommands that make a plan.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -55,10 +55,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// What is allowed.
     pub loaded: Loaded,
-    /// What the pass over the workspace looked for.
-    pub query: Query,
-    /// What it found.
-    pub facts: TreeFacts,
+    /// The trees that were searched, the workspace first.
+    pub roots: Vec<Searched>,
     /// Where policies and records are kept.
     pub places: Places,
 }
@@ -94,8 +92,9 @@ pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Res
     for note in &facts.notes {
         report.warning(plain(note));
     }
-    let plan = assemble(&places.home, &workspace, &current, &loaded, &facts, command)?;
-    Ok(Prepared { plan, loaded, query, facts, places })
+    let mut roots = vec![Searched { shown: PathBuf::new(), query, facts }];
+    let plan = assemble(&places.home, &workspace, &current, &loaded, &mut roots, command)?;
+    Ok(Prepared { plan, loaded, roots, places })
 }
 
 /// One line about what the project's policy asks for and does not get.
@@ -137,9 +136,10 @@ fn assemble(
     workspace: &Path,
     current: &Path,
     loaded: &Loaded,
-    tree: &TreeFacts,
+    roots: &mut Vec<Searched>,
     command: Vec<OsString>,
 ) -> Result<Plan> {
+    let tree = &roots[0].facts;
     let policy = &loaded.policy;
     let facts = Facts::detect();
     let session = session::new_name()?;
@@ -158,6 +158,17 @@ fn assemble(
     let mounts = mounts::build(policy, &identity, &place)?;
     let environment = environment::build(&policy.environment, std::env::vars_os(), home, &session, &mounts);
     let mode = policy.workspace.mode.value;
+    let named = roots::search_named(policy, &mounts, workspace)?;
+    let guards = [
+        roots::guards(Path::new(""), tree),
+        roots::named_guards(&named, &mounts),
+        roots::socket_guards(policy, &mounts, &named)?,
+        roots::absent_guards(policy, &mounts),
+    ]
+    .concat();
+    let mut masks = roots::masks(Path::new(""), tree);
+    masks.extend(named.iter().flat_map(|root| roots::masks(&root.shown, &root.facts)));
+    roots.extend(named);
     Ok(Plan {
         session,
         command,
@@ -167,8 +178,8 @@ fn assemble(
         identity,
         hostname,
         home: home.to_owned(),
-        masks: masks(tree),
-        guards: [guards(tree), socket_guards(policy, &mounts)?].concat(),
+        masks,
+        guards,
         landlock: ruleset::build(facts.landlock_abi, &mounts, mode)?,
         seccomp: SeccompPlan::new(native_arch()?),
         // The launch adds what no cgroup bounds.
@@ -185,64 +196,6 @@ fn identity(facts: Facts, workspace: &Path) -> Result<Identity> {
             .metadata()
             .is_ok_and(|found| idmap::works(workspace, found.uid(), found.gid(), UNPRIVILEGED_HOST_ID));
     Identity::decide(facts.uid, facts.gid, workspace, works)
-}
-
-fn masks(tree: &TreeFacts) -> Vec<Mask> {
-    tree.hidden
-        .iter()
-        .map(|hidden| Mask {
-            path: hidden.path.clone(),
-            stand_in: match hidden.kind {
-                HiddenKind::Directory => StandIn::Directory,
-                HiddenKind::File { size, mtime, mode } => StandIn::File { size, mtime, mode },
-            },
-            why: hidden.reason.to_string(),
-        })
-        .collect()
-}
-
-/// Guards of the workspace, then those of a repository outside it that this worktree belongs to.
-fn guards(tree: &TreeFacts) -> Vec<Guard> {
-    let convert = |base: Option<&Path>, guard: &crate::guard::Guard| Guard {
-        path: base.map_or_else(|| guard.path.clone(), |base| base.join(&guard.path)),
-        action: match &guard.action {
-            Action::ReadOnly => GuardAction::ReadOnly,
-            Action::Pin | Action::PinSymlink => GuardAction::Pin,
-            Action::Placeholder(Placeholder::Directory) => GuardAction::PlaceholderDirectory,
-            Action::Placeholder(Placeholder::File(content)) => {
-                GuardAction::PlaceholderFile { content: (*content).to_owned() }
-            }
-        },
-        why: guard.why.clone().into_owned(),
-    };
-    let mut guards: Vec<Guard> = tree.guards.iter().map(|guard| convert(None, guard)).collect();
-    if let Some(external) = &tree.external_git {
-        guards.extend(external.guards.iter().map(|guard| convert(Some(&external.common), guard)));
-    }
-    guards
-}
-
-/// Sockets in directories that the policy shows beside the workspace. Built-in profiles' read-only entries are tool
-/// chains: large, and without sockets. From Landlock's ABI 9 on the kernel refuses these connections too.
-fn socket_guards(policy: &Policy, mounts: &[Mount]) -> Result<Vec<Guard>> {
-    let filesystem = &policy.filesystem;
-    let named = filesystem.read.iter().filter(|path| !matches!(path.source.origin, Origin::Profile(_)));
-    let mut guards = Vec::new();
-    for shown in named.chain(&filesystem.write) {
-        let bind = mounts.iter().find_map(|mount| match mount {
-            Mount::Bind { path, source, directory: true, .. } if *path == shown.value => Some((path, source)),
-            _ => None,
-        });
-        let Some((path, source)) = bind else { continue };
-        for socket in tree::sockets(source)? {
-            guards.push(Guard {
-                path: path.join(socket),
-                action: GuardAction::Cover,
-                why: format!("a socket of a process outside, in a directory that is shown ({})", shown.source),
-            });
-        }
-    }
-    Ok(guards)
 }
 
 /// Private directories may take half of the memory the jail may use, or a quarter of the machine's.

@@ -41,8 +41,7 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
         plan: &prepared.plan,
         limits: &prepared.loaded.policy.limits,
         profiles: &prepared.loaded.policy.profiles,
-        query: &prepared.query,
-        before: &prepared.facts,
+        roots: &prepared.roots,
         state: &prepared.places.own_state(),
     };
     let outcome = supervise::run::run(&run, &|message| report.warning(message))?;

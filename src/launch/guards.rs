@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, UtimensatFlags, fstat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 
 use super::lease::{Directory, Lease};
-use super::masks::open_target;
+use super::masks::{base_of, open_target};
 use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
 use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_placeholder};
@@ -192,14 +192,6 @@ impl Guards {
             // What cannot be removed is in the journal: the supervisor tries once more, and so does the next run.
             let _ = placeholder::remove(placed.parent.as_fd(), &placed.name, placed.content.as_deref(), false);
         }
-    }
-}
-
-/// What a guard's path is relative to: an absolute one names a repository beside the workspace.
-fn base_of<'f, 'p>(root: BorrowedFd<'f>, workspace: BorrowedFd<'f>, path: &'p Path) -> (BorrowedFd<'f>, &'p Path) {
-    match path.strip_prefix("/") {
-        Ok(inside) => (root, inside),
-        Err(_) => (workspace, path),
     }
 }
 

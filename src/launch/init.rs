@@ -19,7 +19,7 @@ use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, s
 use super::confine::Confinement;
 use super::guards::Guards;
 use super::lease::Lease;
-use super::masks::Masks;
+use super::masks::{Masks, base_of};
 use super::message::{Channel, Ending, Failure, FromInit, Stdio, Step, ToInit};
 use super::rootfs::{self, Prepared};
 use super::workload::{self, Command, Ends};
@@ -134,7 +134,7 @@ impl Init<'_> {
             self.guards.apply_all(self.plan, root.directory(), root.workspace.as_fd(), root.masks.as_fd())?;
             let store = root.masks.try_clone().map_err(|_| Step::Mask.failed("dup", Errno::EMFILE))?;
             let mut masks = Masks::new(store);
-            masks.apply_all(self.plan, root.workspace.as_fd())?;
+            masks.apply_all(self.plan, root.directory(), root.workspace.as_fd())?;
             rootfs::enter(&root)?;
             let terminal = if stdio.contains(&Stdio::Terminal) { Some(open_terminal()?) } else { None };
             if let Some(terminal) = &terminal {
@@ -263,11 +263,8 @@ impl Init<'_> {
             }
             ToInit::Mask { path, .. } => {
                 let name = Path::new(std::ffi::OsStr::from_bytes(&path));
-                let error = standing
-                    .masks
-                    .apply_current(standing.workspace.as_fd(), name)
-                    .err()
-                    .map(|errno| errno.desc().to_owned());
+                let (base, name) = base_of(standing.root.as_fd(), standing.workspace.as_fd(), name);
+                let error = standing.masks.apply_current(base, name).err().map(|errno| errno.desc().to_owned());
                 let _ = channel.send(&FromInit::Masked { path, error }, &[]);
             }
             ToInit::Guard { path, pin } => {

@@ -31,9 +31,10 @@ impl Masks {
     }
 
     /// Applies all masks of the plan: first every stand-in is written, then they are put in place.
-    pub fn apply_all(&mut self, plan: &Plan, workspace: BorrowedFd<'_>) -> Result<(), Failure> {
+    pub fn apply_all(&mut self, plan: &Plan, root: BorrowedFd<'_>, workspace: BorrowedFd<'_>) -> Result<(), Failure> {
         for mask in &plan.masks {
-            self.apply(workspace, &mask.path, mask.stand_in).map_err(|errno| {
+            let (base, path) = base_of(root, workspace, &mask.path);
+            self.apply(base, path, mask.stand_in).map_err(|errno| {
                 let mut failure = Step::Mask.failed(mask.path.display(), errno);
                 if errno == Errno::ENOSPC {
                     failure.detail = format!(
@@ -48,9 +49,9 @@ impl Masks {
         Ok(())
     }
 
-    /// Puts one stand-in over a path relative to the workspace. A path that is gone needs no mask.
-    pub fn apply(&mut self, workspace: BorrowedFd<'_>, path: &Path, stand_in: StandIn) -> nix::Result<()> {
-        let target = match open_target(workspace, path) {
+    /// Puts one stand-in over a path below `base`. A path that is gone needs no mask.
+    pub fn apply(&mut self, base: BorrowedFd<'_>, path: &Path, stand_in: StandIn) -> nix::Result<()> {
+        let target = match open_target(base, path) {
             Err(Errno::ENOENT) => return Ok(()),
             other => other?,
         };
@@ -123,4 +124,12 @@ fn blanks(size: u64) -> Vec<u8> {
         *last = b'\n';
     }
     content
+}
+
+/// A path of the plan and the directory it is relative to: absolute ones lie beside the workspace.
+pub fn base_of<'f, 'p>(root: BorrowedFd<'f>, workspace: BorrowedFd<'f>, path: &'p Path) -> (BorrowedFd<'f>, &'p Path) {
+    match path.strip_prefix("/") {
+        Ok(inside) => (root, inside),
+        Err(_) => (workspace, path),
+    }
 }

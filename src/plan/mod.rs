@@ -63,10 +63,10 @@ pub struct Plan {
     pub scratch_bytes: u64,
 }
 
-/// A hidden file or directory and what the workload sees instead. The path is relative to the workspace.
+/// A hidden file or directory and what the workload sees instead.
 #[derive(Debug, Clone, Serialize)]
 pub struct Mask {
-    /// Relative to the workspace.
+    /// Relative to the workspace; absolute in a directory that is shown beside it.
     #[serde(serialize_with = "text::path")]
     pub path: PathBuf,
     /// What is seen in its place.

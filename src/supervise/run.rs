@@ -27,7 +27,7 @@ use crate::launch::{idmap, start};
 use crate::plan::Plan;
 use crate::plan::limits::LimitsPlan;
 use crate::policy::LimitsPolicy;
-use crate::tree::{self, Query, TreeFacts, escape};
+use crate::tree::{self, Searched, escape};
 
 /// What a run needs.
 #[derive(Debug)]
@@ -38,10 +38,8 @@ pub struct Run<'a> {
     pub limits: &'a LimitsPolicy,
     /// Profiles that took part, for the record.
     pub profiles: &'a [String],
-    /// What the watcher and the second pass look for.
-    pub query: &'a Query,
-    /// What the first pass found.
-    pub before: &'a TreeFacts,
+    /// The trees that were searched: watched during the run and searched again after it.
+    pub roots: &'a [Searched],
     /// Where records are kept.
     pub state: &'a Path,
 }
@@ -155,11 +153,14 @@ fn session_info(plan: &Plan) -> Result<SessionInfo> {
 
 /// Compares the workspace with the first pass and records what the host will execute.
 fn planted(run: &Run<'_>, recorder: &mut Recorder) -> Result<Vec<String>> {
-    let after = tree::pass(run.query)?;
     let mut lines = Vec::new();
-    for planted in guard::report(run.before, &after) {
-        recorder.append(&Event::Planted { path: escape(&planted.path.0), what: planted.what })?;
-        lines.push(planted.to_string());
+    for root in run.roots {
+        let after = tree::pass(&root.query)?;
+        for mut planted in guard::report(&root.facts, &after) {
+            planted.path.0 = root.shown.join(&planted.path.0);
+            recorder.append(&Event::Planted { path: escape(&planted.path.0), what: planted.what })?;
+            lines.push(planted.to_string());
+        }
     }
     Ok(lines)
 }
@@ -223,7 +224,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let mut jail = Jail::new(run.plan, channel, control, recorder)?;
     // Before the workload starts: what is replaced from now on is seen.
-    let mut watch = Watch::new(run.plan, run.query, run.before)?;
+    let mut watch = Watch::new(run.plan, run.roots)?;
     watch.renew(&jail)?;
     let mut warned = false;
     let mut relay = Relay::new(stdio, inner)?;

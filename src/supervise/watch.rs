@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -11,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::plan::{GuardAction, Plan};
 use crate::sys::dirent::FileType;
 use crate::sys::readiness;
-use crate::tree::{Query, TreeFacts};
+use crate::tree::Searched;
 use crate::watch::guards::GuardWatcher;
 use crate::watch::{Event, Watcher};
 
@@ -20,34 +22,49 @@ const SLICE: usize = 64;
 /// How often everything is looked at again where the user's inotify watches ran out.
 const RESCAN: Duration = Duration::from_secs(2);
 
-/// Both watchers of a run.
+/// The watchers of a run.
 #[derive(Debug)]
 pub struct Watch<'p> {
     plan: &'p Plan,
-    secrets: Watcher,
-    secrets_ready: AsyncFd<OwnedFd>,
+    trees: Vec<Tree>,
     guards: GuardWatcher,
     guards_ready: AsyncFd<OwnedFd>,
-    /// Directories wait to be looked at.
-    more: bool,
+    rescan: tokio::time::Interval,
     /// How many paths were hidden since the start.
     pub hidden: usize,
+}
+
+/// The watcher of one searched tree.
+#[derive(Debug)]
+struct Tree {
+    /// How the tree appears inside; empty for the workspace.
+    shown: PathBuf,
+    watcher: Watcher,
+    ready: AsyncFd<OwnedFd>,
+    /// Directories wait to be looked at.
+    more: bool,
 }
 
 impl<'p> Watch<'p> {
     /// Watches the directories of everything hidden and protected; the others follow in [`Watch::turn`]. Needs a
     /// running tokio.
-    pub fn new(plan: &'p Plan, query: &Query, facts: &TreeFacts) -> Result<Self> {
+    pub fn new(plan: &'p Plan, roots: &[Searched]) -> Result<Self> {
         let failed = |error: std::io::Error| Error::setup(format!("cannot watch a descriptor: {error}"));
-        let secrets = Watcher::new(query, facts)?;
         let guards = GuardWatcher::new(&plan.workspace, plan.guards.iter().map(|guard| guard.path.as_path()))?;
+        let mut trees = Vec::with_capacity(roots.len());
+        for root in roots {
+            let watcher = Watcher::new(&root.query, &root.facts)?;
+            let ready = watcher.as_fd().try_clone_to_owned().and_then(readiness::readable).map_err(failed)?;
+            trees.push(Tree { shown: root.shown.clone(), watcher, ready, more: true });
+        }
+        let mut rescan = tokio::time::interval(RESCAN);
+        rescan.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         Ok(Self {
             plan,
-            secrets_ready: secrets.as_fd().try_clone_to_owned().and_then(readiness::readable).map_err(failed)?,
+            trees,
             guards_ready: guards.as_fd().try_clone_to_owned().and_then(readiness::readable).map_err(failed)?,
-            secrets,
             guards,
-            more: true,
+            rescan,
             hidden: 0,
         })
     }
@@ -55,18 +72,25 @@ impl<'p> Watch<'p> {
     /// Waits until something happened, or looks at the next directories. Cancel-safe.
     pub async fn turn(&mut self) -> Result<()> {
         let failed = |error: std::io::Error| Error::setup(format!("cannot poll: {error}"));
-        let limited = self.secrets.limited() && !self.more;
+        let more = self.trees.iter().any(|tree| tree.more);
+        let limited = self.limited() && !more;
         tokio::select! {
             biased;
             ready = self.guards_ready.readable() => ready.map_err(failed)?.clear_ready(),
-            ready = self.secrets_ready.readable() => {
-                ready.map_err(failed)?.clear_ready();
-                self.more |= self.secrets.read()?;
+            told = told(&self.trees) => {
+                let tree = &mut self.trees[told.map_err(failed)?];
+                tree.more |= tree.watcher.read()?;
             }
-            () = tokio::task::yield_now(), if self.more => self.more = self.secrets.step(SLICE)?,
-            () = tokio::time::sleep(RESCAN), if limited => {
-                self.secrets.rescan();
-                self.more = true;
+            () = tokio::task::yield_now(), if more => {
+                for tree in self.trees.iter_mut().filter(|tree| tree.more) {
+                    tree.more = tree.watcher.step(SLICE)?;
+                }
+            }
+            _ = self.rescan.tick(), if limited => {
+                for tree in self.trees.iter_mut().filter(|tree| tree.watcher.limited()) {
+                    tree.watcher.rescan();
+                    tree.more = true;
+                }
             }
         }
         Ok(())
@@ -74,29 +98,45 @@ impl<'p> Watch<'p> {
 
     /// Whether the user's inotify watches do not suffice: new secrets are then found only every two seconds.
     pub fn limited(&self) -> bool {
-        self.secrets.limited()
+        self.trees.iter().any(|tree| tree.watcher.limited())
     }
 
     /// Has init renew what fell off and hide what appeared.
     pub fn renew(&mut self, jail: &Jail<'_>) -> Result<()> {
-        for event in self.secrets.take_events() {
-            match event {
-                Event::Replaced { path } => jail.mask(path.as_os_str().as_bytes(), false)?,
-                Event::Appeared { path, kind, .. } => {
-                    self.hidden += 1;
-                    jail.mask(path.as_os_str().as_bytes(), kind == FileType::Directory)?;
-                }
-                Event::Vanished { .. } => {}
+        for tree in &mut self.trees {
+            for event in tree.watcher.take_events() {
+                let (path, directory) = match event {
+                    Event::Replaced { path } => (path, false),
+                    Event::Appeared { path, kind, .. } => {
+                        self.hidden += 1;
+                        (path, kind == FileType::Directory)
+                    }
+                    Event::Vanished { .. } => continue,
+                };
+                jail.mask(tree.shown.join(path).as_os_str().as_bytes(), directory)?;
             }
         }
         for path in self.guards.read()? {
-            let pin = self
-                .plan
-                .guards
-                .iter()
-                .any(|guard| guard.path == path && matches!(guard.action, GuardAction::Pin));
+            let pin =
+                self.plan.guards.iter().any(|guard| guard.path == path && matches!(guard.action, GuardAction::Pin));
             jail.guard(path.as_os_str().as_bytes(), pin)?;
         }
         Ok(())
     }
+}
+
+/// Waits until the kernel has something to tell of one of the trees; its index.
+async fn told(trees: &[Tree]) -> std::io::Result<usize> {
+    std::future::poll_fn(|context| {
+        for (index, tree) in trees.iter().enumerate() {
+            if let Poll::Ready(ready) = tree.ready.poll_read_ready(context) {
+                return Poll::Ready(ready.map(|mut ready| {
+                    ready.clear_ready();
+                    index
+                }));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

@@ -60,6 +60,17 @@ impl Query {
     }
 }
 
+/// A tree that was searched, and how it appears inside.
+#[derive(Debug)]
+pub struct Searched {
+    /// Its path inside; empty for the workspace, whose paths are written relative to it.
+    pub shown: PathBuf,
+    /// What was looked for.
+    pub query: Query,
+    /// What was found.
+    pub facts: TreeFacts,
+}
+
 /// What the pass found. All paths are relative to the workspace; lists are sorted, parents before children.
 #[derive(Debug, Default, Serialize)]
 pub struct TreeFacts {

@@ -11,6 +11,7 @@ mod cases;
 mod checks;
 mod crash;
 mod git;
+mod granted;
 mod needs;
 mod proc;
 mod running;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         basics::trials(),
         crash::trials(),
         git::trials(),
+        granted::trials(),
         proc::trials(),
         sockets::trials(),
         syscalls::trials(),
