@@ -199,6 +199,10 @@ fn launch_and_serve(
         leases: leftovers.shares()?,
     };
     let launched = start::launch(plan, setup, ours, &cgroup)?;
+    // Its memory holds the user's environment: no core dump, no tracer. Not earlier, because the id maps of a process
+    // that is not dumpable belong to root.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))?;
     let [stdin, stdout, stderr] = outside;
     let inner = InnerEnds { pty: launched.terminal, stdin, stdout, stderr };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -332,6 +332,6 @@ fn argument_rules_hold_against_rubbish_in_the_upper_half() {
 fn programs_stay_short() {
     for arch in ARCHES {
         let length = compile(arch).unwrap().instructions().len();
-        assert!(length <= 300, "{arch:?}: {length} instructions");
+        assert!(length <= 360, "{arch:?}: {length} instructions");
     }
 }

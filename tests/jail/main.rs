@@ -10,9 +10,11 @@ mod canary;
 mod cases;
 mod checks;
 mod crash;
+mod descriptors;
 mod git;
 mod granted;
 mod needs;
+mod privilege;
 mod proc;
 mod running;
 mod scene;
@@ -41,7 +43,9 @@ fn main() -> ExitCode {
         basics::trials(),
         crash::trials(),
         git::trials(),
+        descriptors::trials(),
         granted::trials(),
+        privilege::trials(),
         proc::trials(),
         sockets::trials(),
         syscalls::trials(),

@@ -166,6 +166,51 @@ pub fn read(paths: &[String]) {
     }
 }
 
+/// Leaves a set-user-id file in DIRECTORY in every way.
+pub fn set_user_id(arguments: &[String]) {
+    let [directory] = arguments else { return Line::new("PR-001", "set-user-id").result("one DIRECTORY is needed") };
+    let file = |name: &str| c(&format!("{directory}/{name}"));
+    let mode = 0o4755_usize;
+    let create = (libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC) as usize;
+    let plain = |name: &str| {
+        let path = file(name);
+        call(libc::SYS_openat, &[CWD, path.as_ptr() as usize, create, 0o755]).map(|fd| (path, fd as usize))
+    };
+    let by_path = |number: i64, name: &str, at: bool| -> Outcome {
+        let (path, _) = plain(name)?;
+        let path = path.as_ptr() as usize;
+        if at { call(number, &[CWD, path, mode, 0]) } else { call(number, &[path, mode]) }
+    };
+    let try_ = |verb: &str, outcome: Outcome| Line::new("PR-001", verb).outcome(outcome);
+    // SAFETY: takes an integer.
+    unsafe { libc::umask(0) };
+    try_("fchmod", plain("fchmod").and_then(|(_, fd)| call(libc::SYS_fchmod, &[fd, mode])));
+    try_("fchmodat", by_path(libc::SYS_fchmodat, "fchmodat", true));
+    try_("fchmodat2", by_path(452, "fchmodat2", true));
+    try_("openat", call(libc::SYS_openat, &[CWD, file("openat").as_ptr() as usize, create, mode]));
+    try_("openat2", {
+        let how = [create as u64, mode as u64, 0];
+        call(libc::SYS_openat2, &[CWD, file("openat2").as_ptr() as usize, &raw const how as usize, 24])
+    });
+    try_("mknodat", call(libc::SYS_mknodat, &[CWD, file("mknodat").as_ptr() as usize, libc::S_IFREG as usize | mode, 0]));
+    try_("O_TMPFILE and linkat", {
+        let flags = (libc::O_TMPFILE | libc::O_WRONLY) as usize;
+        call(libc::SYS_openat, &[CWD, c(directory).as_ptr() as usize, flags, mode]).and_then(|fd| {
+            let own = c(&format!("/proc/self/fd/{fd}"));
+            let target = file("tmpfile");
+            let at = [CWD, own.as_ptr() as usize, CWD, target.as_ptr() as usize, libc::AT_SYMLINK_FOLLOW as usize];
+            call(libc::SYS_linkat, &at)
+        })
+    });
+    #[cfg(target_arch = "x86_64")]
+    {
+        try_("chmod", by_path(libc::SYS_chmod, "chmod", false));
+        try_("open", call(libc::SYS_open, &[file("open").as_ptr() as usize, create, mode]));
+        try_("creat", call(libc::SYS_creat, &[file("creat").as_ptr() as usize, mode]));
+        try_("mknod", call(libc::SYS_mknod, &[file("mknod").as_ptr() as usize, libc::S_IFREG as usize | mode, 0]));
+    }
+}
+
 /// Opens every file below each directory for writing, without writing; links and other processes are left out.
 pub fn writable(paths: &[String]) {
     for path in paths {

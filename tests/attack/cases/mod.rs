@@ -46,6 +46,7 @@ const GROUPS: &[Group] = &[
     ("terminal", "FD-003 FD-004 FD-005: terminal requests on an own terminal and on descriptor 0", terminal::terminal),
     ("write-verbs", "FS-016 FS-011: every way to change FILE and its directory", files::write_verbs),
     ("links", "FS-009: link SOURCE to DESTINATION in every way, then read that", files::links),
+    ("set-user-id", "PR-001: leave a set-user-id file in DIRECTORY in every way", files::set_user_id),
     ("writable", "PK-001 PK-003: open every file below each PATH for writing", files::writable),
     ("read", "FS-001: read each PATH", files::read),
     ("execute", "execute each PATH", files::execute),

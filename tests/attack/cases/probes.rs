@@ -137,6 +137,7 @@ pub fn status(_: &[String]) {
     });
     let dumpable = call(libc::SYS_prctl, &[libc::PR_GET_DUMPABLE as usize, 0, 0, 0, 0]);
     Line::new("PR-010", "dumpable").outcome(dumpable);
+    Line::new("PR-001", "effective user").outcome(call(libc::SYS_geteuid, &[]));
     let bits = call(libc::SYS_prctl, &[libc::PR_GET_SECUREBITS as usize, 0, 0, 0, 0]);
     Line::new("PR-001", "secure bits").outcome(bits);
     let header = [0x2008_0522_u32, 0];

@@ -111,11 +111,36 @@ const S_IFCHR: u32 = 0x2000;
 const S_IFBLK: u32 = 0x6000;
 const DEVICE: &[u32] = &[S_IFCHR, S_IFBLK];
 
-pub(super) const MKNOD: Rule =
-    allow_except(&[refuse(&[low(1, S_IFMT, DEVICE, true)], Refusal::Perm, "devices, and whiteouts of an overlay")]);
+const NO_DEVICE: &str = "devices, and whiteouts of an overlay";
 
-pub(super) const MKNODAT: Rule =
-    allow_except(&[refuse(&[low(2, S_IFMT, DEVICE, true)], Refusal::Perm, "devices, and whiteouts of an overlay")]);
+pub(super) const MKNOD: Rule = allow_except(&[
+    refuse(&[low(1, S_IFMT, DEVICE, true)], Refusal::Perm, NO_DEVICE),
+    refuse(&[has(1, S_ISUID)], Refusal::Perm, NO_SET_USER_ID),
+]);
+
+pub(super) const MKNODAT: Rule = allow_except(&[
+    refuse(&[low(2, S_IFMT, DEVICE, true)], Refusal::Perm, NO_DEVICE),
+    refuse(&[has(2, S_ISUID)], Refusal::Perm, NO_SET_USER_ID),
+]);
+
+const S_ISUID: u32 = 0o4000;
+const NO_SET_USER_ID: &str =
+    "a set-user-id file: outside the jail it would run with the rights of the workspace's owner, root's when root started it";
+
+// O_CREAT and O_TMPFILE; without them the mode is whatever the register held.
+const CREATES: u32 = 0x40 | 0x40_0000;
+
+pub(super) const OPEN: Rule =
+    allow_except(&[refuse(&[has(1, CREATES), has(2, S_ISUID)], Refusal::Perm, NO_SET_USER_ID)]);
+
+pub(super) const OPENAT: Rule =
+    allow_except(&[refuse(&[has(2, CREATES), has(3, S_ISUID)], Refusal::Perm, NO_SET_USER_ID)]);
+
+/// The second argument is a file's mode.
+pub(super) const MODE_1: Rule = allow_except(&[refuse(&[has(1, S_ISUID)], Refusal::Perm, NO_SET_USER_ID)]);
+
+/// The third argument is a file's mode.
+pub(super) const MODE_2: Rule = allow_except(&[refuse(&[has(2, S_ISUID)], Refusal::Perm, NO_SET_USER_ID)]);
 
 const RENAME_WHITEOUT: u32 = 4;
 
