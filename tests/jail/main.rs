@@ -13,9 +13,11 @@ mod crash;
 mod descriptors;
 mod git;
 mod granted;
+mod interactive;
 mod needs;
 mod privilege;
 mod proc;
+mod pty;
 mod running;
 mod scene;
 mod sockets;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         descriptors::trials(),
         granted::trials(),
         privilege::trials(),
+        interactive::trials(),
         proc::trials(),
         sockets::trials(),
         syscalls::trials(),

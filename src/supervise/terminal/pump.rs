@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
-use nix::sys::termios::{LocalFlags, SpecialCharacterIndices, tcgetattr};
+use nix::sys::termios::{LocalFlags, OutputFlags, SpecialCharacterIndices, Termios, tcgetattr};
 use nix::unistd::Whence;
 
 use super::filter::{Charset, Filter};
@@ -159,7 +159,8 @@ pub(super) fn screen(
 ) -> io::Result<()> {
     let mut filter = Filter::new(charset);
     let mut noted = filter.modes().clone();
-    let (mut buffer, mut scratch) = (vec![0; BUFFER], Vec::new());
+    let (mut buffer, mut scratch, mut lines) = (vec![0; BUFFER], Vec::new(), Vec::new());
+    let mut returns = Returns::default();
     loop {
         let count = match nix::unistd::read(master, &mut buffer) {
             // EIO: the last descriptor of the other side is closed.
@@ -183,13 +184,52 @@ pub(super) fn screen(
                 outer.note(&noted);
             }
         }
-        if let Some(to) = to {
+        let Some(to) = to else { continue };
+        if outer.is_some_and(|outer| !outer.is_raw() && both_end_lines(master, outer)) {
+            lines.clear();
+            returns.strip(shown, &mut lines);
+            write_all(to.as_fd(), &lines)?;
+        } else {
+            write_all(to.as_fd(), returns.take())?;
             write_all(to.as_fd(), shown)?;
         }
     }
-    let mut rest = Vec::new();
+    let mut rest = returns.take().to_vec();
     filter.flush(&mut rest);
     to.map_or(Ok(()), |to| write_all(to.as_fd(), &rest))
+}
+
+/// Whether both terminals put a carriage return before each new line: the user's is not raw, because other programs
+/// write to it too or because this one is in the background.
+fn both_end_lines(master: &OwnedFd, outer: &Handle) -> bool {
+    let ends = |modes: &Termios| modes.output_flags.contains(OutputFlags::OPOST | OutputFlags::ONLCR);
+    tcgetattr(master).is_ok_and(|modes| ends(&modes)) && outer.line_modes().is_ok_and(|modes| ends(&modes))
+}
+
+/// Takes away the carriage returns that the workload's terminal put before new lines, and only those.
+#[derive(Debug, Default)]
+struct Returns {
+    /// A carriage return was the last byte; what follows decides.
+    held: bool,
+}
+
+impl Returns {
+    fn strip(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        for &byte in bytes {
+            if self.held && byte != b'\n' {
+                out.push(b'\r');
+            }
+            self.held = byte == b'\r';
+            if !self.held {
+                out.push(byte);
+            }
+        }
+    }
+
+    /// What is held back.
+    fn take(&mut self) -> &'static [u8] {
+        if std::mem::take(&mut self.held) { b"\r" } else { b"" }
+    }
 }
 
 /// Makes the terminal raw while the workload's own terminal is. Returns whether keys may be read now.
