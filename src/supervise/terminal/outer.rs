@@ -2,8 +2,8 @@
 //!
 //! Put back are the line modes, what programs left switched on ([`Modes::closing`]), and the input queue: answers
 //! to a program's questions that are still on their way would otherwise be typed into the user's shell. This happens
-//! on drop, on a panic in any thread and through [`restore_active`]. Nothing can be done after SIGKILL; `reset`
-//! repairs the terminal then.
+//! on drop, on a panic of the main thread or one of the relay, and through [`restore_active`]. Nothing can be done
+//! after SIGKILL; `reset` repairs the terminal then.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,6 +27,9 @@ const WRITE_LIMIT: Duration = Duration::from_millis(500);
 const SETTLE_LIMIT: Duration = Duration::from_millis(250);
 /// A question older than this has been answered.
 const ANSWER_AGE: Duration = Duration::from_secs(2);
+
+/// How the names of the threads begin whose panic ends the relay, as one of the main thread does.
+pub(super) const THREADS: &str = "jail-";
 
 static ACTIVE: Mutex<Weak<Mutex<Terminal>>> = Mutex::new(Weak::new());
 static HOOK: Once = Once::new();
@@ -69,7 +72,10 @@ impl Outer {
         HOOK.call_once(|| {
             let next = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
-                restore_active();
+                let thread = std::thread::current();
+                if thread.name().is_some_and(|name| name == "main" || name.starts_with(THREADS)) {
+                    restore_active();
+                }
                 next(info);
             }));
         });

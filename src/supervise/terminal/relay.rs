@@ -12,7 +12,7 @@ use nix::sys::termios::{LocalFlags, SetArg, tcsetattr};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::filter::Charset;
-use super::outer::{Handle, Outer, inner_modes};
+use super::outer::{Handle, Outer, THREADS, inner_modes};
 use super::pump;
 use super::stdio::{Keyboard, OuterEnds, StdioKind, StdioPlan};
 use crate::error::{Error, Result};
@@ -217,7 +217,7 @@ impl Relay {
         body: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         let report = Report { to: send.clone(), kind, loss: None };
-        std::thread::Builder::new().name(format!("jail-{stream}")).stack_size(STACK).spawn(move || {
+        std::thread::Builder::new().name(format!("{THREADS}{stream}")).stack_size(STACK).spawn(move || {
             let mut report = report;
             if let Err(error) = body() {
                 report.loss = Some(Loss { stream, error });

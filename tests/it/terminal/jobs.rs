@@ -48,7 +48,7 @@ fn a_stopped_run_gives_the_terminal_back_and_takes_it_again() {
     let output = shell.wait_with_output().expect("the shell");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && output.status.signal().is_none(), "{said}");
-    assert!(said.contains("stopped, cooked true, continued, exited 0, cooked true"), "{said}");
+    assert!(said.contains("background, cooked true, stopped, cooked true, continued, exited 0, cooked true"), "{said}");
 }
 
 fn is_raw(tty: impl AsFd) -> bool {
@@ -66,8 +66,9 @@ fn as_shell(tty: &str) {
     let pid = Pid::from_raw(i32::try_from(job.id()).expect("a pid"));
     // As a shell does, so that it may take the foreground back.
     SigSet::from(Signal::SIGTTOU).thread_block().expect("a mask");
+    std::thread::sleep(Duration::from_millis(300));
+    let mut said = format!("background, cooked {}, ", !is_raw(&tty));
     tcsetpgrp(&tty, pid).expect("the foreground");
-    let mut said = String::new();
     loop {
         match waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("a child") {
             WaitStatus::Stopped(_, signal) => {
@@ -91,10 +92,6 @@ fn as_shell(tty: &str) {
 
 /// A supervisor whose workload is a few lines: it stops when it reads `z` and ends when it reads `x`.
 fn as_relay() {
-    // The terminal may not be ours yet.
-    while nix::unistd::tcgetpgrp(std::io::stdin()).expect("a terminal") != getpgrp() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let OpenptyResult { master, slave } = pty();
@@ -102,6 +99,10 @@ fn as_relay() {
         let outer = OuterEnds::duplicate().expect("duplicates");
         let mut relay = Relay::between(&classify(), outer, inner, Charset::Utf8).expect("a relay");
         super::set_raw(&slave);
+        // It is started in the background, and takes the terminal when it comes to the foreground.
+        while !is_raw(std::io::stdin()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         write(&slave, b"ready");
         read_until(&slave, |got| got.ends_with(b"z"));
         relay.suspend().expect("a stop");

@@ -1,3 +1,4 @@
+use std::io::Read;
 use std::time::Duration;
 
 use jail::supervise::terminal::outer::Outer;
@@ -96,6 +97,8 @@ async fn reports_of_the_mouse_do_not_reach_the_next_reader() {
     let mut emulator = Emulator::on(master, MOMENT);
     let (mut relay, mut workload) = relay(dup(&slave), dup(&slave), dup(&slave));
     write(workload.tty.as_ref().expect("a pty"), b"\x1b[?1003h\x1b[?1006h");
+    // Longer than any answer takes: the mouse moves whenever it likes.
+    std::thread::sleep(MOMENT * 21);
     workload.tty = None;
     let mover = std::thread::spawn(move || {
         std::thread::sleep(MOMENT / 2);
@@ -109,6 +112,18 @@ async fn reports_of_the_mouse_do_not_reach_the_next_reader() {
     assert_eq!(emulator.shown(), r"\x1b[?1003h\x1b[?1006h\x1b[?1003l\x1b[?1006l\x1b[5n");
     drop(slave);
     emulator.end();
+}
+
+#[test]
+fn what_was_typed_and_not_read_does_not_reach_the_next_reader() {
+    let _alone = alone();
+    let OpenptyResult { master, slave } = pty();
+    let outer = Outer::new(dup(&slave), dup(&slave));
+    assert!(outer.handle().enter().expect("enter"));
+    write(&master, b"rm -r x\r");
+    assert!(super::readable(&slave, MOMENT), "it waits in the queue");
+    outer.finish();
+    assert_eq!(read_waiting(&slave, MOMENT).escape_ascii().to_string(), "");
 }
 
 #[tokio::test]
@@ -131,7 +146,8 @@ fn a_panic_or_a_drop_puts_the_terminal_back() {
     let outer = Outer::new(dup(&slave), dup(&slave));
     assert!(outer.handle().enter().expect("enter"));
     assert!(is_raw(&slave));
-    let other = std::thread::spawn(|| panic!("on purpose, by a test"));
+    let other = std::thread::Builder::new().name("jail-screen".to_owned());
+    let other = other.spawn(|| panic!("on purpose, by a test")).expect("a thread");
     assert!(other.join().is_err());
     assert_eq!(modes(&slave), before, "after a panic in another thread");
 
@@ -188,14 +204,17 @@ async fn in_a_pipeline_the_terminal_stays_as_it_is_until_the_workload_wants_keys
 #[tokio::test]
 async fn a_terminal_that_goes_away_hangs_up_the_workload() {
     let _alone = alone();
-    let OpenptyResult { master, slave } = pty();
-    let (mut relay, workload) = relay(dup(&slave), dup(&slave), dup(&slave));
-    let tty = workload.tty.expect("a pty");
-    drop((master, slave));
-    // The next output fails, and with the relay's threads the master of the workload's pty closes.
-    write(&tty, b"anyone?");
-    tokio::time::timeout(Duration::from_secs(5), relay.drain()).await.expect("an end");
-    use std::io::Read;
-    let read = super::file(&tty).read(&mut [0; 16]);
-    assert!(matches!(read, Ok(0)), "{read:?}");
+    for keyboard in [true, false] {
+        let OpenptyResult { master, slave } = pty();
+        let stdin = if keyboard { dup(&slave) } else { super::null() };
+        let (mut relay, workload) = relay(stdin, dup(&slave), dup(&slave));
+        let tty = workload.tty.expect("a pty");
+        drop((master, slave));
+        // The next output fails, and with the relay's threads the master of the workload's pty closes.
+        write(&tty, b"anyone?");
+        tokio::time::timeout(MOMENT * 50, relay.run()).await.expect("an end");
+        assert!(super::readable(&tty, MOMENT * 10), "no hang-up, keyboard {keyboard}");
+        let read = super::file(&tty).read(&mut [0; 16]);
+        assert!(matches!(read, Ok(0)), "{read:?}");
+    }
 }
