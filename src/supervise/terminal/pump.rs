@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::termios::{LocalFlags, OutputFlags, SpecialCharacterIndices, Termios, tcgetattr};
@@ -23,9 +22,7 @@ use super::relay::Shared;
 use super::stdio::Keyboard;
 use crate::sys::tty;
 
-/// Bytes moved at once; a pipe holds less unless it was made larger.
-const SPLICE: usize = 1 << 20;
-const BUFFER: usize = 32 << 10;
+const BUFFER: usize = 64 << 10;
 /// How often a background job looks whether it is in the foreground again.
 const BACKGROUND: Duration = Duration::from_millis(250);
 /// How often the modes of the workload's terminal are compared.
@@ -74,23 +71,10 @@ fn wait(
 }
 
 /// Carries the workload's output until it ends or nobody wants it any more.
+///
+/// By copying, which packs small writes together: splice(2) would use up one of the sixteen places in a pipe for each,
+/// and a caller that reads only after the end would wait forever for a few lines.
 pub(super) fn output(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-    loop {
-        match splice(from, None, to, None, SPLICE, SpliceFFlags::SPLICE_F_MOVE) {
-            Ok(0) => return Ok(()),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                ready(from.as_fd(), PollFlags::POLLIN, None);
-                ready(to.as_fd(), PollFlags::POLLOUT, None);
-            }
-            // A file opened for appending, or a device that knows no splice.
-            Err(Errno::EINVAL | Errno::ENOSYS) => return copy(from, to),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn copy(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         match nix::unistd::read(from, &mut buffer) {

@@ -20,7 +20,7 @@ use crate::sys::tty;
 
 /// Each thread has a buffer on the heap and next to nothing on its stack.
 const STACK: usize = 128 << 10;
-/// Size asked for the pipes, in bytes; the kernel may refuse an unprivileged user with many pipes.
+/// Size asked for the pipes, in bytes; the kernel may refuse it to a user with many pipes.
 const PIPE: i32 = 256 << 10;
 
 /// How long to wait for the threads that carry input, which normally end at once.
@@ -153,6 +153,9 @@ impl Relay {
         {
             if let (StdioKind::Relay, Some(from)) = (stream, from) {
                 enlarge(&from);
+                // Copied writes do not fill the pages of a pipe as the originals did: as much has to fit as before,
+                // for a caller that reads only after the end.
+                enlarge(&to);
                 relay.start(name, Kind::Output, &send, move || pump::output(&from, &to))?;
             }
         }
@@ -315,9 +318,11 @@ impl Drop for Relay {
     }
 }
 
-/// A larger pipe means fewer switches between processes; without it everything works all the same.
+/// Makes a pipe larger, if it is one and is smaller: fewer switches between processes. The kernel may refuse.
 fn enlarge(pipe: &OwnedFd) {
-    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE));
+    if fcntl(pipe, FcntlArg::F_GETPIPE_SZ).is_ok_and(|size| size < PIPE) {
+        let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE));
+    }
 }
 
 /// Only for descriptors of our own, never for those shared with the user's other processes.

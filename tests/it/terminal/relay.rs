@@ -242,6 +242,22 @@ async fn both_outputs_in_one_pipe_keep_their_order() {
 }
 
 #[tokio::test]
+async fn what_fits_into_a_pipe_does_not_wait_for_its_reader() {
+    let (reader, writer) = pipe();
+    let (mut relay, workload) = relay(null(), writer, null());
+    let stdout = workload.stdout.expect("a pipe");
+    for number in 0..6000 {
+        write(&stdout, format!("line {number:04}\n").as_bytes());
+    }
+    drop(stdout);
+    tokio::time::timeout(Duration::from_secs(5), relay.drain()).await.expect("an end");
+    drop(relay);
+    let text = std::io::read_to_string(File::from(reader)).expect("text");
+    assert!(text.lines().enumerate().all(|(number, line)| line == format!("line {number:04}")));
+    assert_eq!(text.len(), 60_000);
+}
+
+#[tokio::test]
 async fn waiting_input_does_not_hold_up_the_end() {
     // Nobody writes to the input, nobody reads what was written to it.
     let (reader, writer) = pipe();
