@@ -3,6 +3,8 @@
 use nix::unistd::{Gid, Uid};
 use serde::Serialize;
 
+use crate::error::{Error, Result};
+
 /// What a launch has to know beforehand; everything else is found out by the launch itself, which refuses to go on.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Facts {
@@ -23,4 +25,15 @@ impl Facts {
             landlock_abi: crate::sys::landlock::abi(),
         }
     }
+}
+
+/// Refuses where there is no /proc: nothing can be found out or set up without it.
+///
+/// # Errors
+/// /proc/self/stat cannot be read.
+pub fn proc() -> Result<()> {
+    std::fs::metadata("/proc/self/stat").map(drop).map_err(|error| {
+        Error::setup(format!("cannot look at /proc/self/stat: {error}"))
+            .hint("jail needs /proc: mount -t proc proc /proc; in a chroot or container, have it mounted there")
+    })
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Layer, Result};
 use crate::launch::cgroup::Cgroup;
 use crate::launch::confine::{Capabilities, Confinement};
 use crate::launch::init::Setup;
@@ -18,7 +18,7 @@ use crate::plan::mounts::{Access, Mount};
 use crate::plan::seccomp::{SeccompPlan, native_arch};
 use crate::plan::{Plan, ruleset};
 use crate::policy::{LimitsPolicy, Sourced, WorkspaceMode};
-use crate::probe::Facts;
+use crate::probe::{self, Facts};
 use crate::supervise::session::{self, Sessions};
 
 /// Say what this machine can enforce, and what to do about the rest
@@ -34,7 +34,7 @@ pub struct Args {
 
 /// One line of the report.
 #[derive(Debug, Serialize)]
-pub struct Layer {
+pub struct Line {
     layer: &'static str,
     state: State,
     detail: String,
@@ -52,6 +52,8 @@ pub enum State {
     Partial,
     /// Missing, and `jail run` refuses to start without it.
     Missing,
+    /// Comes after one that is missing, so it could not be tried.
+    NotTried,
 }
 
 /// Prints the report; exit status 125 when a jail could not start here.
@@ -73,13 +75,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if missing { ExitCode::from(125) } else { ExitCode::SUCCESS })
 }
 
-fn table(layers: &[Layer]) -> String {
+fn table(layers: &[Line]) -> String {
     let mut text = String::new();
     for layer in layers {
         let state = match layer.state {
             State::Ok => "ok",
             State::Partial => "partial",
             State::Missing => "MISSING",
+            State::NotTried => "-",
         };
         text.push_str(&format!("{:<16} {:<8} {}\n", layer.layer, state, layer.detail));
         if let Some(remedy) = &layer.remedy {
@@ -89,9 +92,9 @@ fn table(layers: &[Layer]) -> String {
     text
 }
 
-fn examine() -> Vec<Layer> {
+fn examine() -> Vec<Line> {
     let facts = Facts::detect();
-    let mut layers = vec![kernel(), landlock(facts.landlock_abi)];
+    let mut layers = vec![kernel()];
     layers.extend(trial(facts));
     layers.push(cgroup());
     layers.push(limits());
@@ -101,19 +104,14 @@ fn examine() -> Vec<Layer> {
     layers
 }
 
-fn kernel() -> Layer {
+fn kernel() -> Line {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    Layer { layer: "kernel", state: State::Ok, detail: release.trim().to_owned(), remedy: None }
+    Line { layer: "kernel", state: State::Ok, detail: release.trim().to_owned(), remedy: None }
 }
 
-fn landlock(abi: u32) -> Layer {
+fn landlock(abi: u32) -> Line {
     let (state, detail, remedy) = match abi {
-        0 | 1 => (
-            State::Missing,
-            format!("ABI {abi}; 2 is needed"),
-            Some("use Linux 5.19 or later and put `landlock` into the boot parameter lsm=".to_owned()),
-        ),
-        2 => (State::Partial, "ABI 2: truncation is bounded by the read-only mounts alone".to_owned(), None),
+        ..=2 => (State::Partial, "ABI 2: truncation is bounded by the read-only mounts alone".to_owned(), None),
         3..6 => (
             State::Partial,
             format!("ABI {abi}: abstract sockets and signals are bounded by the namespaces alone"),
@@ -122,62 +120,88 @@ fn landlock(abi: u32) -> Layer {
         6..9 => (State::Ok, format!("ABI {abi}; host sockets in the file system are hidden by the mounts"), None),
         _ => (State::Ok, format!("ABI {abi}"), None),
     };
-    Layer { layer: "landlock", state, detail, remedy }
+    Line { layer: "landlock", state, detail, remedy }
 }
 
-/// Launches a jail that runs this program's `--version`, and reports each step up to the first that fails.
-fn trial(facts: Facts) -> Vec<Layer> {
-    const STEPS: [(&str, &str); 4] = [
-        ("user namespace", "user, mount, pid, net, ipc, uts and cgroup namespaces"),
-        ("file system", "private root, masks, read-only binds"),
-        ("/proc", "own process table; the host's is not visible"),
-        ("confinement", "no capability, no_new_privs, Landlock and seccomp on a real command"),
-    ];
-    let failed_at = match try_jail(facts) {
-        Ok(()) => None,
-        Err((step, error)) => Some((step, error)),
-    };
-    let mut layers = Vec::new();
-    for (number, (layer, good)) in STEPS.iter().enumerate() {
-        match &failed_at {
-            Some((step, error)) if *step == number => {
-                layers.push(Layer {
-                    layer,
-                    state: State::Missing,
-                    detail: error.to_string(),
-                    remedy: error.hint_text().map(str::to_owned),
-                });
-            }
-            Some((step, _)) if *step < number => {
-                layers.push(Layer { layer, state: State::Missing, detail: "not reached".to_owned(), remedy: None });
-            }
-            _ => layers.push(Layer { layer, state: State::Ok, detail: (*good).to_owned(), remedy: None }),
+/// Launches a jail that runs this program's `--version`, and reports each layer up to the first that is missing.
+///
+/// Without Landlock the rest is tried all the same: nothing else depends on it.
+fn trial(facts: Facts) -> Vec<Line> {
+    let mut missing = Vec::new();
+    let mut end = None;
+    match try_jail(facts, true) {
+        Ok(()) => {}
+        Err((Layer::Landlock, error)) => {
+            missing.push((Layer::Landlock, error));
+            end = try_jail(facts, false).err();
         }
+        other => end = other.err(),
     }
-    layers
+    let last = end.as_ref().map(|(layer, _)| *layer);
+    missing.extend(end);
+    let mut lines = Vec::new();
+    for layer in Layer::ALL {
+        let found = missing.iter().find(|(failed, _)| *failed == layer);
+        lines.push(match (found, layer) {
+            (Some((_, error)), _) => Line {
+                layer: layer.name(),
+                state: State::Missing,
+                detail: error.to_string(),
+                remedy: error.hint_text().map(str::to_owned),
+            },
+            (None, _) if last.is_some_and(|last| last < layer) => Line {
+                layer: layer.name(),
+                state: State::NotTried,
+                detail: "not tried: what it stands on is missing".to_owned(),
+                remedy: None,
+            },
+            (None, Layer::Landlock) => landlock(facts.landlock_abi),
+            (None, _) => Line { layer: layer.name(), state: State::Ok, detail: good(layer).to_owned(), remedy: None },
+        });
+    }
+    lines
 }
 
-fn try_jail(facts: Facts) -> std::result::Result<(), (usize, Error)> {
-    let plan = trial_plan(facts).map_err(|error| (3, error))?;
-    let program = plan.seccomp.compile().map_err(|error| (3, Error::setup(error)))?;
-    let (ours, theirs) = Channel::pair().map_err(|errno| (0, Error::setup(errno)))?;
-    let sessions = Sessions::open().and_then(|sessions| sessions.directory()).map_err(|error| (1, error))?;
+/// What a layer that stands does.
+fn good(layer: Layer) -> &'static str {
+    match layer {
+        Layer::Namespaces => "user, mount, pid, net, ipc, uts and cgroup namespaces",
+        Layer::Network => "loopback only; no way out",
+        Layer::FileSystem => "private root, masks, read-only binds",
+        Layer::Proc => "own process table; the host's is not visible",
+        Layer::Root => "entered; the host's is gone",
+        Layer::Capabilities => "none, no_new_privs, no inherited descriptor",
+        Layer::Landlock => "enforced on a real command",
+        Layer::Seccomp => "enforced on a real command",
+    }
+}
+
+/// Tries a jail; which layer is missing, and why.
+fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<(), (Layer, Error)> {
+    // What no layer is to blame for is the last step's: the command did not run.
+    let blame = |error: Error| (error.missing_layer().unwrap_or(Layer::Seccomp), error);
+    let at = |layer| move |error: Error| (error.missing_layer().unwrap_or(layer), error);
+    probe::proc().map_err(at(Layer::Namespaces))?;
+    let plan = trial_plan(facts, landlock).map_err(blame)?;
+    let program = plan.seccomp.compile().map_err(|error| (Layer::Seccomp, Error::setup(error)))?;
+    let (ours, theirs) = Channel::pair().map_err(|errno| (Layer::Namespaces, Error::setup(errno)))?;
+    let sessions = Sessions::open().and_then(|sessions| sessions.directory()).map_err(at(Layer::Namespaces))?;
     let setup = Setup {
         channel: theirs,
-        prepared: idmap::prepare(&plan).map_err(|error| (1, error))?,
+        prepared: idmap::prepare(&plan).map_err(at(Layer::FileSystem))?,
         stdio: [Stdio::Null; 3],
         ends: [None, None, None],
         confinement: Confinement {
             limits: plan.limits.clone(),
             capabilities: Capabilities::Held,
             keep_fds: Vec::new(),
-            landlock: Some(plan.landlock.clone()),
+            landlock: landlock.then(|| plan.landlock.clone()),
             seccomp: program,
         },
         sessions,
         leases: Vec::new(),
     };
-    let launched = start::launch(&plan, setup, ours, &Cgroup::default()).map_err(|error| (step_of(&error), error))?;
+    let launched = start::launch(&plan, setup, ours, &Cgroup::default()).map_err(at(Layer::Namespaces))?;
     let answer = launched.channel.send(&ToInit::Go, &[]).and_then(|()| {
         loop {
             match launched.channel.receive::<FromInit>()? {
@@ -189,25 +213,13 @@ fn try_jail(facts: Facts) -> std::result::Result<(), (usize, Error)> {
     let _ = nix::sys::wait::waitpid(launched.pid, None);
     match answer {
         Ok(FromInit::Ended(Ending::Exited(0))) => Ok(()),
-        Ok(FromInit::Failed(failure)) => Err((3, start::explain(&failure))),
-        Ok(other) => Err((3, Error::setup(format!("the trial command did not run as expected: {other:?}")))),
-        Err(errno) => Err((3, Error::setup(format!("lost the trial jail: {}", errno.desc())))),
+        Ok(FromInit::Failed(failure)) => Err(blame(start::explain(&failure))),
+        Ok(other) => Err(blame(Error::setup(format!("the trial command did not run as expected: {other:?}")))),
+        Err(errno) => Err(blame(Error::setup(format!("lost the trial jail: {}", errno.desc())))),
     }
 }
 
-/// Which layer an error of the launch belongs to.
-fn step_of(error: &Error) -> usize {
-    let text = error.to_string();
-    if text.contains("/proc:") || text.starts_with("cannot mount a fresh /proc") {
-        2
-    } else if text.starts_with("cannot build") || text.starts_with("cannot enter") {
-        1
-    } else {
-        0
-    }
-}
-
-fn trial_plan(facts: Facts) -> Result<Plan> {
+fn trial_plan(facts: Facts, landlock: bool) -> Result<Plan> {
     let own = std::env::current_exe()
         .map_err(|error| Error::setup(format!("cannot find this program's own file: {error}")))?;
     let bind = |path: &str, source: &Path, access, directory| Mount::Bind {
@@ -237,7 +249,9 @@ fn trial_plan(facts: Facts) -> Result<Plan> {
             host_uid: UNPRIVILEGED_HOST_ID,
             host_gid: UNPRIVILEGED_HOST_ID,
             // This program's own file may lie where only root may go.
-            idmap: idmap::works(&own, 0, 0, UNPRIVILEGED_HOST_ID).then_some(Idmap { disk_uid: 0, disk_gid: 0 }),
+            idmap: idmap::works(&own, 0, 0, UNPRIVILEGED_HOST_ID)
+                .unwrap_or(false)
+                .then_some(Idmap { disk_uid: 0, disk_gid: 0 }),
         }
     } else {
         Identity::decide(facts.uid, facts.gid, Path::new("/"), false)?
@@ -251,7 +265,8 @@ fn trial_plan(facts: Facts) -> Result<Plan> {
         identity,
         hostname: "jail".to_owned(),
         home: "/work".into(),
-        landlock: ruleset::build(facts.landlock_abi, &mounts, WorkspaceMode::ReadOnly)?,
+        // Without it the plan needs some ruleset, which is then not applied.
+        landlock: ruleset::build(if landlock { facts.landlock_abi } else { 2 }, &mounts, WorkspaceMode::ReadOnly)?,
         mounts,
         masks: Vec::new(),
         guards: Vec::new(),
@@ -262,7 +277,7 @@ fn trial_plan(facts: Facts) -> Result<Plan> {
     })
 }
 
-fn cgroup() -> Layer {
+fn cgroup() -> Line {
     let name = session::new_name().unwrap_or_else(|_| "probe".to_owned());
     let some = |value| Some(Sourced::default_value(value));
     let limits = LimitsPolicy {
@@ -273,7 +288,7 @@ fn cgroup() -> Layer {
     };
     let made = Cgroup::create(&name, &limits);
     let all = made.memory && made.processes && made.cpu;
-    Layer {
+    Line {
         layer: "cgroup",
         state: if all { State::Ok } else { State::Partial },
         detail: made.describe(),
@@ -284,9 +299,9 @@ fn cgroup() -> Layer {
     }
 }
 
-fn limits() -> Layer {
+fn limits() -> Line {
     let read = |name: &str| fs::read_to_string(name).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned());
-    Layer {
+    Line {
         layer: "limits",
         state: State::Ok,
         detail: format!(
@@ -298,17 +313,17 @@ fn limits() -> Layer {
     }
 }
 
-fn idmapped() -> Layer {
+fn idmapped() -> Line {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    if idmap::works(&here, 0, 0, UNPRIVILEGED_HOST_ID) {
-        Layer {
+    if idmap::works(&here, 0, 0, UNPRIVILEGED_HOST_ID).unwrap_or(false) {
+        Line {
             layer: "idmapped mounts",
             state: State::Ok,
             detail: "started by root, the workload is an unprivileged user; files keep their owner".to_owned(),
             remedy: None,
         }
     } else {
-        Layer {
+        Line {
             layer: "idmapped mounts",
             state: State::Partial,
             detail: format!("the file system of {} has none", here.display()),

@@ -15,7 +15,7 @@ use crate::plan::limits::LimitsPlan;
 use crate::plan::mounts::{self, Place};
 use crate::plan::seccomp::{SeccompPlan, native_arch};
 use crate::plan::{Plan, environment, ruleset};
-use crate::probe::Facts;
+use crate::probe::{self, Facts};
 use crate::supervise::session;
 use crate::tree::{self, Query, Searched, TreeFacts};
 
@@ -63,6 +63,7 @@ pub struct Prepared {
 
 /// Reads the policy, passes over the workspace and makes the plan.
 pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Result<Prepared> {
+    probe::proc()?;
     let current = std::env::current_dir().map_err(|error| {
         Error::setup(format!("cannot tell the current directory: {error}"))
             .hint("it may have been removed; change to an existing one")
@@ -109,14 +110,19 @@ fn pending(grants: &[PendingGrant]) -> Option<String> {
     Some(plain(&format!("{}: {} = {:?}{more} has no effect{remedy}", first.source, first.key, first.value)))
 }
 
+const WORKSPACE_HINT: &str = "--workspace names the directory the command works in";
+
 /// The workspace: what `--workspace` names, else the nearest directory upwards that holds `.git`, else the current
 /// one. The home directory and what lies above it are never searched.
 fn find_workspace(args: &PolicyArgs, current: &Path, home: &Path) -> Result<PathBuf> {
     if let Some(given) = &args.workspace {
-        let real = std::fs::canonicalize(current.join(given))
-            .map_err(|error| Error::setup(format!("cannot use the workspace {}: {error}", given.display())))?;
+        let real = std::fs::canonicalize(current.join(given)).map_err(|error| {
+            Error::setup(format!("cannot use the workspace {}: {error}", given.display())).hint(WORKSPACE_HINT)
+        })?;
         if !real.is_dir() {
-            return Err(Error::setup(format!("the workspace {} is not a directory", real.display())));
+            return Err(
+                Error::setup(format!("the workspace {} is not a directory", real.display())).hint(WORKSPACE_HINT)
+            );
         }
         return Ok(real);
     }
@@ -191,10 +197,10 @@ fn assemble(
 }
 
 fn identity(facts: Facts, workspace: &Path) -> Result<Identity> {
-    let works = facts.uid == 0
-        && workspace
-            .metadata()
-            .is_ok_and(|found| idmap::works(workspace, found.uid(), found.gid(), UNPRIVILEGED_HOST_ID));
+    let works = match workspace.metadata() {
+        Ok(found) if facts.uid == 0 => idmap::works(workspace, found.uid(), found.gid(), UNPRIVILEGED_HOST_ID)?,
+        _ => false,
+    };
     Identity::decide(facts.uid, facts.gid, workspace, works)
 }
 

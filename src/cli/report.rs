@@ -23,6 +23,13 @@ impl Report {
     /// An error and its hint.
     pub fn error(self, error: &Error) {
         self.line("31;1", "error:", &error);
+        if let Some(layer) = error.missing_layer() {
+            self.line(
+                "31;1",
+                "missing:",
+                &format_args!("{}: without it {}; nothing was started", layer.name(), layer.promise()),
+            );
+        }
         if let Some(hint) = error.hint_text() {
             self.line("36;1", "hint:", &hint);
         }

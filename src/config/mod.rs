@@ -123,7 +123,10 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
     let (user, own) = match &flags.policy_file {
         Some(path) => {
             let layer = read(path, Origin::Flag("--policy".into()), Links::Follow)?;
-            let (layer, _) = layer.ok_or_else(|| Error::setup(format!("{}: no such policy file", path.display())))?;
+            let (layer, _) = layer.ok_or_else(|| {
+                Error::setup(format!("{}: no such policy file", path.display()))
+                    .hint("`jail init` writes one for a workspace")
+            })?;
             (None, Some(layer))
         }
         None => (

@@ -42,11 +42,13 @@ pub fn read_regular(path: &Path, links: Links) -> Result<Option<Vec<u8>>> {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(refuse("is a symbolic link".into()).hint("put a regular file in its place"));
         }
-        Err(error) => return Err(refuse(format!("cannot be opened: {error}"))),
+        Err(error) => {
+            return Err(refuse(format!("cannot be opened: {error}")).hint("make it readable, or remove it"));
+        }
     };
     let metadata = file.metadata().map_err(|error| refuse(format!("fstat: {error}")))?;
     if !metadata.is_file() {
-        return Err(refuse("is not a regular file".into()));
+        return Err(refuse("is not a regular file".into()).hint("put a regular file in its place, or remove it"));
     }
     if links == Links::Follow && metadata.mode() & 0o002 != 0 {
         return Err(refuse("everyone may write this file".into()).hint(format!("chmod o-w {}", path.display())));
@@ -55,7 +57,9 @@ pub fn read_regular(path: &Path, links: Links) -> Result<Option<Vec<u8>>> {
     // One byte more than allowed, so that a file that grows meanwhile is noticed too.
     file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > MAX_LEN {
-        return Err(refuse("is larger than 1 MiB".into()));
+        return Err(
+            refuse("is larger than 1 MiB".into()).hint("a policy is a few hundred lines; is this the right file?")
+        );
     }
     Ok(Some(bytes))
 }

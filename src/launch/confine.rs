@@ -14,6 +14,7 @@ use nix::sys::resource::{self, getrlimit, setrlimit};
 use nix::sys::stat::{SFlag, fstat};
 use thiserror::Error;
 
+use super::message::Step;
 use crate::plan::landlock::{Access, LandlockPlan, LandlockScope};
 use crate::plan::limits::{LimitsPlan, Resource};
 use crate::plan::seccomp;
@@ -128,6 +129,28 @@ pub enum ConfineError {
     /// The filter is not active.
     #[error("the system-call filter is not active after it was installed")]
     SeccompInactive,
+}
+
+impl ConfineError {
+    /// Which step of the launch this is.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Limit { .. }
+            | Self::SecureBits(_)
+            | Self::BoundingSet(_)
+            | Self::Clear { .. }
+            | Self::Read { .. }
+            | Self::Remain(_)
+            | Self::NoNewPrivs(_)
+            | Self::Close(_) => Step::Confine,
+            Self::LandlockPath(_)
+            | Self::LandlockStat { .. }
+            | Self::LandlockAbi(_)
+            | Self::Landlock(_)
+            | Self::LandlockStatus { .. } => Step::Landlock,
+            Self::Seccomp(_) | Self::SeccompInactive => Step::Seccomp,
+        }
+    }
 }
 
 /// Takes everything away that the workload must not have. Call it in the single-threaded child, directly before execve(2).

@@ -11,7 +11,9 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2, read};
 
+use super::message::Step;
 use super::rootfs::Prepared;
+use super::start;
 use crate::error::{Error, Result};
 use crate::plan::identity::Idmap;
 use crate::plan::{Access, Mount, Plan};
@@ -43,9 +45,19 @@ pub fn prepare(plan: &Plan) -> Result<Prepared> {
 }
 
 /// Whether the file system of a directory can be idmapped by this process.
-pub fn works(directory: &Path, disk_uid: u32, disk_gid: u32, host_id: u32) -> bool {
-    user_namespace(Idmap { disk_uid, disk_gid }, host_id, host_id)
-        .is_ok_and(|namespace| idmapped(directory, &namespace).is_ok())
+///
+/// # Errors
+/// It cannot be tried: there are no user namespaces, or the call is missing.
+pub fn works(directory: &Path, disk_uid: u32, disk_gid: u32, host_id: u32) -> Result<bool> {
+    let namespace = user_namespace(Idmap { disk_uid, disk_gid }, host_id, host_id)?;
+    match idmapped(directory, &namespace) {
+        Ok(_) => Ok(true),
+        Err(errno @ (Errno::ENOSYS | Errno::EMFILE | Errno::ENFILE)) => {
+            let failure = Step::Root.failed(format_args!("idmap {}", directory.display()), errno);
+            Err(start::explain(&failure))
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 fn idmapped(source: &Path, namespace: &OwnedFd) -> nix::Result<OwnedFd> {
@@ -61,7 +73,7 @@ fn user_namespace(map: Idmap, host_uid: u32, host_gid: u32) -> Result<OwnedFd> {
         Error::setup(format!("cannot make a user namespace for the id map: {what}: {error}"))
     };
     let (reader, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| failed("pipe2", &errno.desc()))?;
-    match clone_into(USER_NAMESPACE, None).map_err(|errno| failed("clone3", &errno.desc()))? {
+    match clone_into(USER_NAMESPACE, None).map_err(start::explain_clone)? {
         Cloned::Child => {
             // Lives until the parent has opened the namespace.
             drop(writer);

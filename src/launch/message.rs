@@ -142,9 +142,18 @@ pub enum Step {
     /// The jail's own terminal.
     #[error("cannot open a terminal")]
     Terminal,
-    /// Capabilities, limits, Landlock, seccomp.
+    /// Closing what the supervisor has open.
+    #[error("cannot close the supervisor's descriptors")]
+    Descriptors,
+    /// Limits, capabilities, descriptors.
     #[error("cannot confine the command")]
     Confine,
+    /// Landlock.
+    #[error("cannot confine the command with Landlock")]
+    Landlock,
+    /// seccomp.
+    #[error("cannot confine the command with seccomp")]
+    Seccomp,
     /// Changing to the start directory.
     #[error("cannot change to the start directory")]
     Directory,

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::cgroup::Cgroup;
 use super::init::{self, Setup};
 use super::message::{Channel, Failure, FromInit, Step, ToInit};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Layer, Result};
 use crate::plan::Plan;
 use crate::sys::clone::{ALL_NAMESPACES, Cloned, clone_into};
 use crate::sys::process;
@@ -39,7 +39,9 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
     match clone_into(ALL_NAMESPACES, cgroup.descriptor()).map_err(explain_clone)? {
         Cloned::Child => {
             let keep = setup.descriptors();
-            if process::keep_only(&keep).is_err() {
+            if let Err(errno) = process::keep_only(&keep) {
+                let failure = Step::Descriptors.failed("close_range", errno);
+                let _ = setup.channel.send(&FromInit::Failed(failure), &[]);
                 std::process::exit(1);
             }
             init::main(plan, setup)
@@ -58,7 +60,9 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
 }
 
 fn wait_until_it_stands(mut launched: Launched) -> Result<Launched> {
-    let answer = launched.channel.send(&ToInit::Mapped, &[]).and_then(|()| launched.channel.receive::<FromInit>());
+    // Init may have said why it cannot go on, and gone, before it is told anything.
+    let _ = launched.channel.send(&ToInit::Mapped, &[]);
+    let answer = launched.channel.receive::<FromInit>();
     match answer {
         Ok((FromInit::Ready, descriptors)) => {
             launched.terminal = descriptors.into_iter().next();
@@ -106,19 +110,45 @@ fn write_id_maps(plan: &Plan, pid: i32) -> Result<()> {
 }
 
 /// What keeps a promise from being kept when no user namespace can be had, and the remedy.
-fn explain_clone(errno: Errno) -> Error {
+pub(super) fn explain_clone(errno: Errno) -> Error {
     let error = Error::setup(format!("cannot create the jail's namespaces: {}", errno.desc()));
+    let exhausted = matches!(errno, Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE);
+    let error = if exhausted { error } else { error.layer(Layer::Namespaces) };
     match errno {
         Errno::EPERM | Errno::EACCES => error.hint(namespace_remedy()),
         Errno::ENOSPC => error.hint("user namespaces are switched off: sysctl user.max_user_namespaces=10000"),
         Errno::ENOSYS | Errno::EINVAL => error.hint("this kernel lacks user namespaces; `jail doctor` says more"),
         Errno::EAGAIN => error.hint("the limit on processes is reached: see `ulimit -u`"),
+        Errno::EMFILE | Errno::ENFILE => error.hint(OPEN_FILES),
         _ => error.hint("`jail doctor` says what this machine can enforce"),
     }
 }
 
 fn explain_map(name: &str, error: &io::Error) -> Error {
-    Error::setup(format!("cannot write {name} of the jail's user namespace: {error}")).hint(namespace_remedy())
+    Error::setup(format!("cannot write {name} of the jail's user namespace: {error}"))
+        .layer(Layer::Namespaces)
+        .hint(namespace_remedy())
+}
+
+/// What to do when descriptors run out.
+pub const OPEN_FILES: &str = "the limit on open files is too low: see `ulimit -n`; 64 are enough";
+
+/// The layer that is missing when a step fails with this error; `None` where something else is in the way.
+fn missing_layer(step: Step, errno: Errno) -> Option<Layer> {
+    match step {
+        Step::Identity => Some(Layer::Namespaces),
+        Step::Network => Some(Layer::Network),
+        Step::Root => Some(Layer::FileSystem),
+        Step::Mask | Step::Guard => {
+            matches!(errno, Errno::ENOSYS | Errno::EPERM | Errno::EOPNOTSUPP).then_some(Layer::FileSystem)
+        }
+        Step::Proc => Some(Layer::Proc),
+        Step::Pivot => Some(Layer::Root),
+        Step::Descriptors | Step::Confine => Some(Layer::Capabilities),
+        Step::Landlock => Some(Layer::Landlock),
+        Step::Seccomp => Some(Layer::Seccomp),
+        Step::Terminal | Step::Directory | Step::Exec | Step::Channel => None,
+    }
 }
 
 /// The likeliest reason why an unprivileged user namespace is refused here, with its exact remedy.
@@ -148,23 +178,40 @@ pub fn explain(failure: &Failure) -> Error {
         (Step::Exec, _) => ErrorKind::NotExecutable,
         _ => ErrorKind::Setup,
     };
-    let error = Error::new(kind, failure);
+    let errno = Errno::from_raw(failure.errno);
+    let mut error = Error::new(kind, failure);
+    let exhausted = matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOSPC);
+    if let (Some(layer), false) = (missing_layer(failure.step, errno), exhausted) {
+        error = error.layer(layer);
+    }
     match failure.step {
         Step::Exec if kind == ErrorKind::NotFound => {
             error.hint("the command must be in a directory that is visible inside; `jail plan` lists them")
         }
+        Step::Exec if errno == Errno::E2BIG => error.hint("the arguments and the environment are too long together"),
         Step::Exec => error.hint("is it executable, and are its interpreter and libraries visible inside?"),
+        Step::Directory => error.hint("the start directory must be inside the workspace"),
+        Step::Mask | Step::Guard if errno == Errno::ENOSPC => {
+            error.hint("hide their directory instead ([filesystem] hide), or raise sysctl fs.mount-max")
+        }
+        _ if matches!(errno, Errno::EMFILE | Errno::ENFILE) => error.hint(OPEN_FILES),
+        _ if errno == Errno::ENOSYS => error.hint(
+            "jail needs Linux 5.19 or later; where the kernel is new enough, a container's filter hides the call: \
+             start it with --security-opt seccomp=unconfined",
+        ),
         Step::Proc => error.hint(
             "a fresh /proc needs an unmasked one outside: in a container add --security-opt systempaths=unconfined",
         ),
-        Step::Root | Step::Pivot if failure.errno == Errno::EPERM as i32 || failure.errno == Errno::EACCES as i32 => {
-            error.hint(namespace_remedy())
-        }
-        Step::Directory => error.hint("the start directory must be inside the workspace"),
-        Step::Mask if failure.errno == Errno::ENOSPC as i32 => {
-            error.hint("hide their directory instead ([filesystem] hide), or raise sysctl fs.mount-max")
-        }
-        Step::Confine => error.hint("`jail doctor` says what this machine can enforce"),
-        _ => error,
+        Step::Pivot if errno == Errno::EPERM => error.hint(
+            "pivot_root is refused: in a container add --security-opt seccomp=unconfined; not in a chroot; not where the \
+             root is the initial RAM disk",
+        ),
+        Step::Root | Step::Pivot if matches!(errno, Errno::EPERM | Errno::EACCES) => error.hint(namespace_remedy()),
+        Step::Landlock => error.hint(
+            "Landlock needs Linux 5.19 or later with `landlock` among the boot parameter lsm=; in a container its filter \
+             may hide it: --security-opt seccomp=unconfined",
+        ),
+        Step::Seccomp => error.hint("jail needs a kernel with CONFIG_SECCOMP_FILTER; a filter around it may refuse more"),
+        _ => error.hint("`jail doctor` says what this machine can enforce"),
     }
 }

@@ -150,7 +150,7 @@ fn become_command(
     let mut confinement = confinement.clone();
     confinement.keep_fds.push(report.as_raw_fd());
     confine::apply(&confinement).map_err(|error| Failure {
-        step: Step::Confine,
+        step: error.step(),
         detail: error.to_string(),
         errno: 0,
     })?;
@@ -202,8 +202,10 @@ fn check_inside(planned: &Path) -> Result<(), Failure> {
 
 fn reset_signals(mask: &SigSet) -> Result<(), Failure> {
     let failed = |errno| Step::Exec.failed("signal mask", errno);
-    // Rust ignores SIGPIPE in every program it starts; the workload must get the ordinary behaviour.
-    process::default_signal(Signal::SIGPIPE).map_err(failed)?;
+    // Rust ignores SIGPIPE and the supervisor SIGXFSZ; the workload must get the ordinary behaviour.
+    for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        process::default_signal(signal).map_err(failed)?;
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).map_err(failed)
 }
 

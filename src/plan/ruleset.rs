@@ -2,7 +2,7 @@
 
 use super::landlock::{Access as Right, LandlockPlan};
 use super::mounts::{Access, Mount};
-use crate::error::{Error, Result};
+use crate::error::{Error, Layer, Result};
 use crate::policy::WorkspaceMode;
 
 /// Derives the ruleset for a machine with this Landlock ABI. Error when the kernel has none that is usable.
@@ -11,6 +11,7 @@ pub fn build(abi: u32, mounts: &[Mount], mode: WorkspaceMode) -> Result<Landlock
         Error::setup(format!("this kernel's Landlock is too old or absent (ABI {abi}, 2 is needed)")).hint(
             "Landlock needs Linux 5.19 or later with `landlock` among the boot parameter lsm=; `jail doctor` says more",
         )
+        .layer(Layer::Landlock)
     })?;
     ruleset.require("/", Right::Read, "whatever exists in the jail's root may be looked at; nothing outside it");
     ruleset.require("/proc", Right::ReadWrite, "a process writes its own name and out-of-memory score");

@@ -8,6 +8,7 @@ use nix::unistd::pipe2;
 use super::terminal::stdio::{StdioKind, StdioPlan};
 use crate::error::{Error, Result};
 use crate::launch::message::Stdio;
+use crate::launch::start::OPEN_FILES;
 
 /// Both ends of the pipes for standard descriptors that are relayed.
 #[derive(Debug)]
@@ -27,7 +28,8 @@ impl Pipes {
         for (number, kind) in plan.each.iter().enumerate() {
             if number == 2 && plan.merged {
                 let shared = pipes.inside[1].as_ref().map(OwnedFd::try_clone).transpose();
-                pipes.inside[2] = shared.map_err(|error| Error::setup(format!("cannot duplicate a pipe: {error}")))?;
+                pipes.inside[2] = shared
+                    .map_err(|error| Error::setup(format!("cannot duplicate a pipe: {error}")).hint(OPEN_FILES))?;
                 pipes.kinds[2] = Stdio::Pipe;
                 continue;
             }
@@ -35,8 +37,9 @@ impl Pipes {
                 StdioKind::Terminal => Stdio::Terminal,
                 StdioKind::Null => Stdio::Null,
                 StdioKind::Relay => {
-                    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)
-                        .map_err(|errno| Error::setup(format!("cannot open a pipe: {}", errno.desc())))?;
+                    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| {
+                        Error::setup(format!("cannot open a pipe: {}", errno.desc())).hint(OPEN_FILES)
+                    })?;
                     let (inside, outside) = if number == 0 { (reader, writer) } else { (writer, reader) };
                     pipes.inside[number] = Some(inside);
                     pipes.outside[number] = Some(outside);

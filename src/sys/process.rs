@@ -22,7 +22,8 @@ pub fn thread_count() -> nix::Result<u64> {
 
 /// Field `number` of /proc/self/stat, counted from 1 as in proc_pid_stat(5); only numeric fields after the name.
 fn stat_field(number: usize) -> nix::Result<u64> {
-    let stat = fs::read_to_string("/proc/self/stat").map_err(|_| Errno::ENOENT)?;
+    let stat = fs::read_to_string("/proc/self/stat")
+        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
     // The name is in parentheses and may itself contain spaces and parentheses.
     let after_name = stat.rfind(')').and_then(|end| stat.get(end + 2..)).ok_or(Errno::EINVAL)?;
     after_name.split(' ').nth(number - 3).and_then(|field| field.parse().ok()).ok_or(Errno::EINVAL)
@@ -53,6 +54,13 @@ pub fn wipe_arguments_and_environment(title: &[u8]) -> nix::Result<()> {
 /// Gives a signal its default action again.
 pub fn default_signal(signal: Signal) -> nix::Result<()> {
     let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler function is installed, so nothing can run in signal context.
+    unsafe { sigaction(signal, &action) }.map(drop)
+}
+
+/// Ignores a signal, so that what would send it only fails.
+pub fn ignore_signal(signal: Signal) -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     // SAFETY: no handler function is installed, so nothing can run in signal context.
     unsafe { sigaction(signal, &action) }.map(drop)
 }

@@ -14,6 +14,7 @@ mod descriptors;
 mod git;
 mod granted;
 mod interactive;
+mod layers;
 mod needs;
 mod privilege;
 mod proc;
@@ -24,6 +25,7 @@ mod sockets;
 mod syscalls;
 mod tries;
 mod watching;
+mod without;
 
 use std::process::ExitCode;
 
@@ -31,6 +33,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "try") {
         return cases::run(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == "without") {
+        return without::run(&arguments[1..]);
     }
     if arguments.first().is_some_and(|first| first == "soak") {
         return match crash::soak(&arguments[1..]) {
@@ -49,6 +54,7 @@ fn main() -> ExitCode {
         granted::trials(),
         privilege::trials(),
         interactive::trials(),
+        layers::trials(),
         proc::trials(),
         sockets::trials(),
         syscalls::trials(),
