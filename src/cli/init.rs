@@ -12,15 +12,15 @@ use crate::config::trust::write_private;
 use crate::config::{Places, workspace_file};
 use crate::error::{Error, Result};
 
-/// Writes your policy for a workspace, with the tool chains found in it.
+/// Write your policy for a workspace, with the tool chains found in it
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The workspace; the current directory unless given.
+    /// The workspace; the current directory unless given
     path: Option<PathBuf>,
-    /// Replace a policy that is there already.
+    /// Replace a policy that is there already
     #[arg(long)]
     force: bool,
-    /// Print the policy instead of writing it.
+    /// Print the policy instead of writing it
     #[arg(long)]
     print: bool,
 }

@@ -13,7 +13,7 @@ use crate::config::{Places, layer};
 use crate::error::{Error, Result};
 use crate::policy::Sourced;
 
-/// Lists and shows profiles.
+/// List profiles, or show one
 #[derive(Debug, Args)]
 pub struct ProfileArgs {
     #[command(subcommand)]
@@ -22,17 +22,17 @@ pub struct ProfileArgs {
 
 #[derive(Debug, Subcommand)]
 enum ProfileAction {
-    /// List every profile.
+    /// List every profile
     List {
-        /// Print JSON.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show a profile and what it builds on.
+    /// Show a profile and what it builds on
     Show {
-        /// The profile's name.
+        /// The profile's name
         name: String,
-        /// Print the merged policy as JSON.
+        /// Print the merged policy as JSON
         #[arg(long)]
         json: bool,
     },

@@ -8,7 +8,7 @@ use super::profile::put;
 use crate::config::document::Document;
 use crate::error::{Error, Result};
 
-/// Prints the JSON schema of a policy file.
+/// Print the JSON schema of policy files
 #[derive(Debug, Args)]
 pub struct SchemaArgs {}
 

@@ -12,15 +12,15 @@ use crate::config::trust::TrustStore;
 use crate::config::{self, Flags, GrantState, Loaded, PROJECT_FILE, Places, check_workspace};
 use crate::error::{Error, Result};
 
-/// Shows what a project's `.jail.toml` asks for and records your agreement.
+/// Show what a project's policy asks for, and grant it
 #[derive(Debug, Args)]
 pub struct TrustArgs {
-    /// The workspace; the current directory unless given.
+    /// The workspace; the current directory unless given
     path: Option<PathBuf>,
-    /// Agree without being asked.
+    /// Agree without being asked
     #[arg(long)]
     yes: bool,
-    /// Take the agreement back.
+    /// Take the agreement back
     #[arg(long, conflicts_with = "yes")]
     revoke: bool,
 }

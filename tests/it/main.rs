@@ -1,6 +1,7 @@
 //! Tests that need no privilege and no kernel feature.
 
 mod config;
+mod generated;
 mod git;
 mod guard;
 mod hosts;
@@ -10,6 +11,7 @@ mod policy;
 mod policy_docs;
 mod profiles;
 mod seccomp;
+mod structure;
 mod syscalls_reference;
 mod terminal;
 mod tighten;

@@ -19,6 +19,8 @@ mod needs;
 mod privilege;
 mod proc;
 mod pty;
+mod readme;
+mod record;
 mod running;
 mod scene;
 mod sockets;
@@ -56,6 +58,8 @@ fn main() -> ExitCode {
         interactive::trials(),
         layers::trials(),
         proc::trials(),
+        readme::trials(),
+        record::trials(),
         sockets::trials(),
         syscalls::trials(),
         watching::trials(),

@@ -16,6 +16,7 @@ pub const SECRET: &str = "CANARY_5b1c0d9e7f_SECRET";
 #[derive(Debug)]
 pub struct Scene {
     base: TempDir,
+    name: &'static str,
     read: Vec<PathBuf>,
 }
 
@@ -37,11 +38,17 @@ impl Scene {
     /// A home with an empty directory as workspace, without git.
     pub fn bare() -> Result<Self, Failed> {
         let base = tempfile::Builder::new().prefix("jail-test.").tempdir()?;
-        let scene = Self { base, read: Vec::new() };
+        let scene = Self { base, name: "repo", read: Vec::new() };
         fs::create_dir_all(scene.workspace())?;
         fs::create_dir_all(scene.home().join(".config/git"))?;
         fs::write(scene.home().join(".gitconfig"), "[user]\n\tname = Ann\n\temail = ann@example.com\n")?;
         Ok(scene)
+    }
+
+    /// Gives the workspace, still empty, another name.
+    pub fn with_workspace(self, name: &'static str) -> Result<Self, Failed> {
+        fs::rename(self.workspace(), self.home().join(name))?;
+        Ok(Self { name, ..self })
     }
 
     /// The private home of this scene.
@@ -51,7 +58,7 @@ impl Scene {
 
     /// The workspace.
     pub fn workspace(&self) -> PathBuf {
-        self.home().join("repo")
+        self.home().join(self.name)
     }
 
     /// A path in the workspace.
