@@ -120,6 +120,7 @@ pub fn explain(plan: &Plan, path: &Path) -> Explanation {
             format!("{} is an empty directory in memory; the host's is not visible", at.display()),
             Some(format!("read = [\"{}\"] under [filesystem] in your own policy, or --read", path.display())),
         ),
+        Some(Mount::Copy { .. }) => answer("read-only", "a copy of the host's file".to_owned(), None),
         Some(Mount::File { .. } | Mount::Symlink { .. }) => answer("read-only", "made for the jail".to_owned(), None),
         Some(Mount::Directory { .. }) | None => answer(
             "absent",

@@ -78,6 +78,7 @@ fn describe(prepared: &Prepared) -> String {
             Mount::Bind { access: Access::ReadOnly, why, .. } => ("read", why.as_str()),
             Mount::Bind { access: Access::ReadWrite | Access::Workspace, why, .. } => ("write", why.as_str()),
             Mount::Bind { access: Access::Device, why, .. } => ("device", why.as_str()),
+            Mount::Copy { .. } => ("read", "a copy of the host's file"),
             Mount::Private { .. } => ("private", "empty at the start, gone at the end"),
             _ => continue,
         };

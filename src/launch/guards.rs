@@ -182,17 +182,29 @@ impl Guards {
     pub fn remove_all(&mut self, root: BorrowedFd<'_>, workspace: BorrowedFd<'_>) {
         let free: Vec<Directory> =
             self.leases.iter().filter(|lease| lease.alone()).map(|lease| lease.directory).collect();
+        // Our own mounts in front of them would make the removal fail with EBUSY. The workspace's go all at once, because
+        // the kernel waits for every processor after each call.
+        let mut detached = false;
         for placed in self.placed.drain(..).rev().filter(|placed| free.contains(&placed.directory)) {
-            // Our own mount in front of it would make the removal fail with EBUSY.
-            let (base, path) = base_of(root, workspace, &placed.path);
-            if let Ok(target) = open_target(base, path) {
-                let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target));
-                let _ = nix::mount::umount2(through.as_str(), nix::mount::MntFlags::MNT_DETACH);
+            if placed.path.is_absolute() {
+                let (base, path) = base_of(root, workspace, &placed.path);
+                if let Ok(target) = open_target(base, path) {
+                    detach(target.as_fd());
+                }
+            } else if !detached {
+                detached = true;
+                detach(workspace);
             }
             // What cannot be removed is in the journal: the supervisor tries once more, and so does the next run.
             let _ = placeholder::remove(placed.parent.as_fd(), &placed.name, placed.content.as_deref(), false);
         }
     }
+}
+
+/// Takes a mount and everything on it out of the namespace. Descriptors keep what they refer to.
+fn detach(mount: BorrowedFd<'_>) {
+    let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&mount));
+    let _ = nix::mount::umount2(through.as_str(), nix::mount::MntFlags::MNT_DETACH);
 }
 
 /// Binds a path onto itself, with added attributes. A path that is gone needs no protection: it cannot be recreated

@@ -1,6 +1,6 @@
 //! Builds the new root from the plan's operations and enters it. Runs in init, in its own mount namespace.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -64,7 +64,7 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
     let root = mount::new_filesystem(c"tmpfs", &[(c"mode", c"755"), (c"size", c"16m")], secure)
         .map_err(fail("tmpfs for the new root"))?;
     mount::attach(root.as_fd(), AT_FDCWD, c"/").map_err(fail("attach the new root"))?;
-    let mut parents = Parents { root: root.as_fd() };
+    let mut parents = Parents { root: root.as_fd(), made: HashSet::new() };
 
     // One tmpfs serves all private directories, so that one size bounds them all. It and the masks' tmpfs are
     // attached below /proc, where the proc file system then covers them: the workload has no path to either.
@@ -138,7 +138,17 @@ fn apply(
                 nix::sys::stat::FchmodatFlags::FollowSymlink,
             )?;
             let tree = mount::clone_tree(scratch, &name)?;
+            parents.made.remove(path);
             mount::attach(tree.as_fd(), parents.root, &target)
+        }
+        Mount::Copy { path, source } => {
+            let content = match std::fs::read(source) {
+                Ok(content) => content,
+                // What this user may not read, or what has just gone, is not there inside either.
+                Err(_) => return Ok(()),
+            };
+            parents.of(path)?;
+            write_new_file(parents.root, &target, &content, 0o444).map(drop)
         }
         Mount::Bind { path, source, access, directory, .. } => {
             let tree = match prepared.remove(path) {
@@ -151,10 +161,15 @@ fn apply(
             mount::add_attributes(tree.as_fd(), attributes(*access), true)?;
             if *directory {
                 parents.directory(path)?;
+                if parents.made.remove(path) {
+                    // Every component was made here, so none can be a link.
+                    return mount::attach(tree.as_fd(), parents.root, &target);
+                }
             } else {
                 parents.of(path)?;
                 match write_new_file(parents.root, &target, b"", 0o444) {
-                    Ok(_) | Err(Errno::EEXIST) => {}
+                    Ok(point) => return mount::attach(tree.as_fd(), point.as_fd(), c""),
+                    Err(Errno::EEXIST) => {}
                     Err(errno) => return Err(errno),
                 }
             }
@@ -184,6 +199,8 @@ fn attributes(access: Access) -> Attributes {
 /// Creates missing directories below the root.
 struct Parents<'a> {
     root: BorrowedFd<'a>,
+    /// Directories on the root itself, made here, with nothing mounted on them.
+    made: HashSet<PathBuf>,
 }
 
 impl Parents<'_> {
@@ -197,16 +214,19 @@ impl Parents<'_> {
 
     /// Makes a directory and those above it.
     fn directory(&mut self, path: &Path) -> nix::Result<()> {
-        if path == Path::new("/") {
+        if path == Path::new("/") || self.made.contains(path) {
             return Ok(());
         }
+        self.of(path)?;
         let name = relative(path)?;
         match mkdirat(self.root, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            Err(Errno::ENOENT) => {
-                self.of(path)?;
-                mkdirat(self.root, name.as_c_str(), Mode::from_bits_truncate(0o755))
+            Ok(()) => {
+                if path.parent().is_none_or(|parent| parent == Path::new("/") || self.made.contains(parent)) {
+                    self.made.insert(path.to_owned());
+                }
+                Ok(())
             }
+            Err(Errno::EEXIST) => Ok(()),
             Err(errno) => Err(errno),
         }
     }

@@ -38,6 +38,15 @@ pub enum Mount {
         /// What it holds.
         content: String,
     },
+    /// A copy of a small file of the host, on the read-only root: cheaper than a mount.
+    Copy {
+        /// Where.
+        #[serde(serialize_with = "text::path")]
+        path: PathBuf,
+        /// What, on the host.
+        #[serde(serialize_with = "text::path")]
+        source: PathBuf,
+    },
     /// A private writable directory in memory, empty at the start.
     Private {
         /// Where.
@@ -70,6 +79,7 @@ impl Mount {
             Self::Directory { path }
             | Self::Symlink { path, .. }
             | Self::File { path, .. }
+            | Self::Copy { path, .. }
             | Self::Private { path, .. }
             | Self::Bind { path, .. } => path,
         }
@@ -116,6 +126,9 @@ const SYSTEM: &[(&str, &str)] = &[
     ("/sys/devices/system/cpu", "runtimes count processors and read cache sizes"),
 ];
 
+/// Files of `/etc` up to this size are copied, larger ones are mounted.
+const COPY_LIMIT: u64 = 256 * 1024;
+
 /// Collects operations by path; a later one for the same path replaces an earlier one.
 struct Builder {
     operations: BTreeMap<PathBuf, Mount>,
@@ -130,18 +143,18 @@ impl Builder {
     fn show(&mut self, path: &Path, access: Access, why: &str, keep_links: bool) -> Result<bool> {
         let Ok(found) = fs::symlink_metadata(path) else { return Ok(false) };
         let mut source = path.to_owned();
-        let mut directory = found.is_dir();
-        if found.is_symlink() {
+        let mut kind = found;
+        if kind.is_symlink() {
             if keep_links && let Ok(target) = fs::read_link(path) {
                 self.add(Mount::Symlink { path: path.to_owned(), target });
                 return Ok(true);
             }
             let Ok(real) = fs::canonicalize(path) else { return Ok(false) };
-            directory = real.is_dir();
+            kind = fs::metadata(&real)
+                .map_err(|error| Error::setup(format!("cannot look at {}: {error}", real.display())))?;
             source = real;
         }
-        let kind = fs::metadata(&source)
-            .map_err(|error| Error::setup(format!("cannot look at {}: {error}", source.display())))?;
+        let directory = kind.is_dir();
         if kind.file_type().is_socket() {
             return Err(Error::setup(format!("refusing to show the socket {}", source.display()))
                 .hint(format!("a socket is a way out of the jail; remove it from the policy ({why})")));
@@ -178,7 +191,14 @@ pub fn build(policy: &Policy, identity: &Identity, place: &Place<'_>) -> Result<
         builder.show(Path::new(path), Access::ReadOnly, why, true)?;
     }
     for (name, why) in etc::SHOWN {
-        builder.show(&Path::new("/etc").join(name), Access::ReadOnly, why, true)?;
+        let path = Path::new("/etc").join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() && found.len() <= COPY_LIMIT => {
+                builder.add(Mount::Copy { source: path.clone(), path });
+            }
+            Ok(_) => drop(builder.show(&path, Access::ReadOnly, why, true)?),
+            Err(_) => {}
+        }
     }
     for (path, content) in made_files(identity, place) {
         builder.add(Mount::File { path: path.into(), content });
@@ -246,7 +266,8 @@ fn drop_redundant(mounts: Vec<Mount>) -> Vec<Mount> {
     let mut kept: Vec<Mount> = Vec::with_capacity(mounts.len());
     for mount in mounts {
         let redundant = match &mount {
-            Mount::Bind { path, source, access, .. } => kept.iter().any(|other| match other {
+            // Sorted: whatever is above a path comes before it, and the nearest last.
+            Mount::Bind { path, source, access, .. } => kept.iter().rev().any(|other| match other {
                 Mount::Bind { path: above, source: above_source, access: above_access, directory: true, .. } => {
                     path != above
                         && above_access == access
