@@ -141,6 +141,12 @@ pub(crate) fn apply(root: BorrowedFd<'_>, query: &Query, facts: &mut TreeFacts) 
     git::apply(root, query, facts)?;
     facts.guards.retain(|guard| !query.protection.lifted(&guard.path));
     tidy(&mut facts.guards);
+    let named = facts.protected.iter().map(|path| &path.0).chain(facts.git.iter().map(|git| &git.path));
+    let identity = |path: &PathBuf| {
+        let stat = beneath(root, path, OFlag::O_PATH).and_then(|fd| nix::sys::stat::fstat(&fd)).ok()?;
+        Some((path.clone(), (stat.st_dev, stat.st_ino)))
+    };
+    facts.identities = named.filter_map(identity).collect();
     facts.git_ignore = gitview::ignore(facts);
     facts.git_attributes = gitview::attributes(facts);
     Ok(())

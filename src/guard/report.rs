@@ -55,10 +55,12 @@ impl fmt::Display for Planted {
 pub fn report(before: &TreeFacts, after: &TreeFacts) -> Vec<Planted> {
     let mut planted = Vec::new();
     let mut add = |path: &Path, what| planted.push(Planted { path: PathText(path.to_path_buf()), what });
-    for path in new(&before.protected, &after.protected) {
+    // The same path is another thing where the directory above was moved aside and made anew.
+    let other = |path: &Path| before.identities.get(path) != after.identities.get(path);
+    for path in after.protected.iter().filter(|path| before.protected.binary_search(path).is_err() || other(&path.0)) {
         add(&path.0, Change::ProtectedName);
     }
-    for git in new(&before.git, &after.git) {
+    for git in after.git.iter().filter(|git| before.git.binary_search(git).is_err() || other(&git.path)) {
         add(&git.path, Change::NewRepository);
     }
     for path in new(&before.bare, &after.bare) {

@@ -99,17 +99,14 @@ impl Init<'_> {
         }
         let result = self.stand(prepared, &stdio);
         let outcome = match result {
-            Ok(standing) => {
+            Ok(mut standing) => {
                 let master = standing.terminal.as_ref().map(|terminal| terminal.master.as_fd());
                 let sent = channel.send(&FromInit::Ready, master.as_slice());
-                match (sent, channel.receive::<ToInit>()) {
-                    (Ok(()), Ok((ToInit::Go, _))) => {
-                        self.supervised(&channel, standing, &stdio, ends, &confinement, original)
-                    }
-                    _ => {
-                        self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
-                        Err(())
-                    }
+                if sent.is_ok() && self.told_to_go(&channel, &mut standing, &confinement, &original) {
+                    self.supervised(&channel, standing, &stdio, ends, &confinement, original)
+                } else {
+                    self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
+                    Err(())
                 }
             }
             Err((failure, root)) => {
@@ -122,6 +119,25 @@ impl Init<'_> {
         };
         super::session_files::remove(sessions.as_fd(), &self.plan.session);
         outcome
+    }
+
+    /// Waits for the word to start. What the host replaced while the jail was built is hidden before.
+    fn told_to_go(
+        &mut self,
+        channel: &Channel,
+        standing: &mut Standing,
+        confinement: &Confinement,
+        original: &SigSet,
+    ) -> bool {
+        loop {
+            match channel.receive::<ToInit>() {
+                Ok((ToInit::Go, _)) => return true,
+                Ok((message @ (ToInit::Mask { .. } | ToInit::Guard { .. }), descriptors)) => {
+                    self.obey(channel, standing, message, descriptors, confinement, original);
+                }
+                _ => return false,
+            }
+        }
     }
 
     /// Builds the jail. On failure also returns the root, so that placeholders can be removed.

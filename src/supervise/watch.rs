@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -103,9 +103,17 @@ impl<'p> Watch<'p> {
 
     /// Has init renew what fell off and hide what appeared.
     pub fn renew(&mut self, jail: &Jail<'_>) -> Result<()> {
+        let placeholder = |path: &Path| {
+            let placed = |action: &GuardAction| {
+                matches!(action, GuardAction::PlaceholderDirectory | GuardAction::PlaceholderFile { .. })
+            };
+            self.plan.guards.iter().any(|guard| guard.path == path && placed(&guard.action))
+        };
         for tree in &mut self.trees {
             for event in tree.watcher.take_events() {
                 let (path, directory) = match event {
+                    // The jail's own, which is covered already. What the host puts in its place is told of as replaced.
+                    Event::Appeared { path, .. } if placeholder(&tree.shown.join(&path)) => continue,
                     Event::Replaced { path } => (path, false),
                     Event::Appeared { path, kind, .. } => {
                         self.hidden += 1;

@@ -6,6 +6,7 @@ pub mod open;
 mod sockets;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -94,6 +95,9 @@ pub struct TreeFacts {
     pub git_attributes: Vec<String>,
     /// The repository outside the workspace that this linked worktree or submodule belongs to.
     pub external_git: Option<ExternalGit>,
+    /// Device and inode of everything in `protected` and `git`.
+    #[serde(skip)]
+    pub identities: BTreeMap<PathBuf, (u64, u64)>,
     /// Names of the table of protected configuration that exist, protected or not.
     pub protected: Vec<PathText>,
     /// Files the host will execute, as they are now.

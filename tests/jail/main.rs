@@ -17,6 +17,7 @@ mod interactive;
 mod layers;
 mod needs;
 mod privilege;
+mod persist;
 mod proc;
 mod pty;
 mod readme;
@@ -28,6 +29,7 @@ mod syscalls;
 mod tries;
 mod watching;
 mod without;
+mod worktree;
 
 use std::process::ExitCode;
 
@@ -57,12 +59,14 @@ fn main() -> ExitCode {
         privilege::trials(),
         interactive::trials(),
         layers::trials(),
+        persist::trials(),
         proc::trials(),
         readme::trials(),
         record::trials(),
         sockets::trials(),
         syscalls::trials(),
         watching::trials(),
+        worktree::trials(),
     ]
     .into_iter()
     .flatten()
