@@ -87,9 +87,11 @@ pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Res
     }
 
     let policy = &loaded.policy;
+    tracing::debug!(profiles = ?policy.profiles, workspace = ?workspace, "read the policy");
     let query = Query::new(&workspace, &policy.filesystem, policy.secrets.scan.value)?;
     let facts = tree::pass(&query)?;
     facts.check(false)?;
+    tracing::debug!(hidden = facts.hidden.len(), protected = facts.guards.len(), "passed over the workspace");
     for note in &facts.notes {
         report.warning(plain(note));
     }

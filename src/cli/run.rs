@@ -3,13 +3,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use nix::sys::signal::Signal;
-
 use super::prepare::{PolicyArgs, command_name, prepare};
 use super::report::{Report, count, plain};
 use crate::error::Result;
 use crate::supervise::{self, run::Run};
-use crate::sys::process;
 
 /// Run a command in a jail around the workspace
 #[derive(Debug, clap::Args)]
@@ -29,8 +26,7 @@ pub struct Args {
 
 /// Runs it; the exit status is the command's own.
 pub fn run(args: Args, report: Report) -> Result<ExitCode> {
-    // A limit on the size of files makes a write fail, with a message, instead of ending this process.
-    let _ = process::ignore_signal(Signal::SIGXFSZ);
+    supervise::signals::outlive_file_size_limits();
     let prepared = prepare(&args.policy, args.command, report)?;
     if args.dry_run {
         return super::plan::print(&prepared, args.json);

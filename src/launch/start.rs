@@ -48,6 +48,7 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
         }
         Cloned::Parent { pid, pidfd } => {
             drop(setup);
+            tracing::debug!(pid, cgroup = cgroup.describe(), "cloned init");
             let launched = Launched { pid: Pid::from_raw(pid), pidfd, channel, terminal: None };
             cgroup
                 .enter(pid)
@@ -65,6 +66,7 @@ fn wait_until_it_stands(mut launched: Launched) -> Result<Launched> {
     let answer = launched.channel.receive::<FromInit>();
     match answer {
         Ok((FromInit::Ready, descriptors)) => {
+            tracing::debug!("the jail stands");
             launched.terminal = descriptors.into_iter().next();
             Ok(launched)
         }

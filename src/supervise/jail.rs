@@ -138,12 +138,16 @@ impl<'a> Jail<'a> {
         })?;
         match message {
             FromInit::Failed(failure) => Err(explain(&failure)),
-            FromInit::Started => Ok(Turn::Started),
+            FromInit::Started => {
+                tracing::debug!("the workload runs");
+                Ok(Turn::Started)
+            }
             FromInit::Stopped(_) => Ok(Turn::Stopped),
             FromInit::Ended(ending) => Ok(Turn::Ended(ending)),
             FromInit::Ready => Err(Error::setup("init answered out of turn")),
             FromInit::Masked { path, error } => {
                 let path = String::from_utf8_lossy(&path).into_owned();
+                tracing::debug!(path, error, "covered again");
                 self.recorder.append(&Event::Masked { path: path.clone(), error: error.as_deref() })?;
                 Ok(error.map_or(Turn::Served, |error| Turn::MaskFailed(path, error)))
             }

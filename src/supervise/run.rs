@@ -101,6 +101,7 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     sessions.list()?;
     let mut recorder = Recorder::create(run.state, &plan.session)?;
     recorder.append(&start_event(run))?;
+    tracing::debug!(session = plan.session, record = ?recorder.path(), "session started");
     let directory = sessions.create(&session_info(plan)?)?;
     let result = Leftovers::begin(run.state, plan)
         .and_then(|leftovers| launch_and_serve(run, &sessions, &directory, &leftovers, &mut recorder, tell));
@@ -113,6 +114,7 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
             return Err(error);
         }
     };
+    tracing::debug!(?ending, "everything in the jail has ended");
     let planted = planted(run, &mut recorder)?;
     let status = ending.status();
     recorder.append(&Event::SessionEnd { status })?;

@@ -4,6 +4,9 @@
 //! inside and outside. What this machine lacks shows as *ignored* with the reason, and fails under
 //! `JAIL_TEST_REQUIRE=all`.
 
+#![allow(clippy::print_stderr, reason = "a test program has nobody else to tell")]
+
+mod audit;
 mod basics;
 mod canary;
 #[path = "../attack/cases/mod.rs"]
@@ -21,7 +24,6 @@ mod privilege;
 mod proc;
 mod pty;
 mod readme;
-mod record;
 mod running;
 mod scene;
 mod sockets;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         };
     }
     let trials = [
+        audit::trials(),
         basics::trials(),
         crash::trials(),
         git::trials(),
@@ -62,7 +65,6 @@ fn main() -> ExitCode {
         persist::trials(),
         proc::trials(),
         readme::trials(),
-        record::trials(),
         sockets::trials(),
         syscalls::trials(),
         watching::trials(),

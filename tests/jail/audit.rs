@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Needing> {
     vec![
         test("au_001_a_run_is_recorded_without_its_secrets", recorded),
         test("au_002_the_record_is_out_of_reach", out_of_reach),
+        test("steps_are_traced_when_asked_for", traced),
     ]
 }
 
@@ -60,4 +61,18 @@ fn out_of_reach() -> Result<(), Failed> {
     let outside = scene.outside_ok(&find)?;
     ensure(outside.trim() != "0", || "the positive control found no record".to_owned())?;
     same(&scene.inside_ok(&find)?.trim(), &"0")
+}
+
+fn traced() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let mut command = scene.run_with(&[]);
+    command.args(["sh", "-c", "env; cat .env"]);
+    let silent = command.output()?;
+    same(&silent.stderr, &Vec::new())?;
+    let output = command.env("JAIL_LOG", "debug").env("OTHER", SECRET).output()?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    for step in ["passed over the workspace", "cloned init", "the jail stands", "the workload runs"] {
+        ensure(stderr.contains(step), || format!("no {step:?} in:\n{stderr}"))?;
+    }
+    ensure(!stderr.contains(SECRET) && !stdout.contains("JAIL_LOG"), || format!("{stdout}\n{stderr}"))
 }
