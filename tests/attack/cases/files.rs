@@ -192,7 +192,10 @@ pub fn set_user_id(arguments: &[String]) {
         let how = [create as u64, mode as u64, 0];
         call(libc::SYS_openat2, &[CWD, file("openat2").as_ptr() as usize, &raw const how as usize, 24])
     });
-    try_("mknodat", call(libc::SYS_mknodat, &[CWD, file("mknodat").as_ptr() as usize, libc::S_IFREG as usize | mode, 0]));
+    try_(
+        "mknodat",
+        call(libc::SYS_mknodat, &[CWD, file("mknodat").as_ptr() as usize, libc::S_IFREG as usize | mode, 0]),
+    );
     try_("O_TMPFILE and linkat", {
         let flags = (libc::O_TMPFILE | libc::O_WRONLY) as usize;
         call(libc::SYS_openat, &[CWD, c(directory).as_ptr() as usize, flags, mode]).and_then(|fd| {

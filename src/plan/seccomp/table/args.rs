@@ -124,8 +124,7 @@ pub(super) const MKNODAT: Rule = allow_except(&[
 ]);
 
 const S_ISUID: u32 = 0o4000;
-const NO_SET_USER_ID: &str =
-    "a set-user-id file: outside the jail it would run with the rights of the workspace's owner, root's when root started it";
+const NO_SET_USER_ID: &str = "a set-user-id file: outside the jail it would run with the rights of the workspace's owner, root's when root started it";
 
 // O_CREAT and O_TMPFILE; without them the mode is whatever the register held.
 const CREATES: u32 = 0x40 | 0x40_0000;
