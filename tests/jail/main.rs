@@ -26,6 +26,7 @@ mod pty;
 mod readme;
 mod running;
 mod scene;
+mod session;
 mod sockets;
 mod syscalls;
 mod tries;
@@ -65,6 +66,8 @@ fn main() -> ExitCode {
         persist::trials(),
         proc::trials(),
         readme::trials(),
+        record::trials(),
+        session::trials(),
         sockets::trials(),
         syscalls::trials(),
         watching::trials(),

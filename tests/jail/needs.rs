@@ -19,6 +19,9 @@ pub enum Need {
     Nothing,
     /// A program on the PATH.
     Program(&'static str),
+    /// cargo and a published crate that it has downloaded. Never missing: whoever builds this program has both, and
+    /// another user that only runs it has nothing to show.
+    Registry,
     /// To be root on the host.
     Root,
     /// To be an ordinary user on the host. Never missing: as root such a test has nothing to show.
@@ -42,6 +45,9 @@ pub fn apply(test: Needing) -> Trial {
         (Err(reason), _) => Some(reason.clone()),
         (Ok(()), Need::Program(program)) if !on_path(program) => Some(format!("needs {program}")),
         // The other user's run of the same suite shows these; see .ci/run.
+        (Ok(()), Need::Registry) if !on_path("cargo") || crate::session::published_crate().is_none() => {
+            return Trial::test(format!("{} (as a user of cargo only)", test.name), || Ok(())).with_ignored_flag(true);
+        }
         (Ok(()), Need::Root) if !root => {
             return Trial::test(format!("{} (as root only)", test.name), || Ok(())).with_ignored_flag(true);
         }
