@@ -66,7 +66,6 @@ fn main() -> ExitCode {
         persist::trials(),
         proc::trials(),
         readme::trials(),
-        record::trials(),
         session::trials(),
         sockets::trials(),
         syscalls::trials(),
