@@ -10,14 +10,16 @@ use crate::error::Error;
 pub struct Report {
     quiet: bool,
     colour: bool,
+    /// A terminal that the relay has put into raw mode does not return the carriage by itself.
+    end: &'static str,
 }
 
 impl Report {
     /// Colour only on a terminal and without `NO_COLOR`; `quiet` leaves out everything but errors and warnings.
     pub fn new(quiet: bool) -> Self {
-        let colour =
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { quiet, colour }
+        let terminal = std::io::stderr().is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { quiet, colour, end: if terminal { "\r\n" } else { "\n" } }
     }
 
     /// An error and its hint.
@@ -55,13 +57,14 @@ impl Report {
     }
 
     fn line(self, colour: &str, label: &str, message: &dyn Display) {
-        let message = message.to_string();
+        let end = self.end;
+        let message = message.to_string().replace('\n', end);
         let mut stderr = std::io::stderr().lock();
         // A closed standard error must not end the run.
         let _ = if self.colour {
-            writeln!(stderr, "\x1b[{colour}m{label}\x1b[0m {message}")
+            write!(stderr, "\x1b[{colour}m{label}\x1b[0m {message}{end}")
         } else {
-            writeln!(stderr, "{label} {message}")
+            write!(stderr, "{label} {message}{end}")
         };
     }
 }

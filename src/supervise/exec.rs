@@ -71,6 +71,7 @@ async fn serve(client: &Client, plan: &stdio::StdioPlan, inner: InnerEnds) -> Re
             }
             asked = signals.next() => match asked {
                 Asked::Resized => relay.resize(),
+                Asked::Continued => relay.resumed(),
                 // The command is not this process's child: ending the client ends the relay, and a terminal hangs up.
                 Asked::Forward(signal) => break Ending::Signaled(signal as i32),
                 Asked::Stop => { let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP); }

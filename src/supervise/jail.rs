@@ -43,6 +43,8 @@ pub enum Turn {
     Stopped,
     /// The outer terminal has another size.
     Resized,
+    /// This process was stopped from outside and goes on.
+    Continued,
     /// A mask could not be renewed.
     MaskFailed(String, String),
     /// The run is over.
@@ -129,6 +131,7 @@ impl<'a> Jail<'a> {
                 Ok(Turn::Served)
             }
             Asked::Resized => Ok(Turn::Resized),
+            Asked::Continued => Ok(Turn::Continued),
         }
     }
 

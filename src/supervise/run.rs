@@ -249,6 +249,7 @@ async fn serve(
                     jail.end()?;
                 }
                 Turn::Resized => relay.resize(),
+                Turn::Continued => relay.resumed(),
                 Turn::Stopped => {
                     relay.suspend().map_err(|error| Error::setup(format!("cannot stop: {error}")))?;
                     relay.resumed();

@@ -16,6 +16,7 @@ pub struct Signals {
     user2: Stream,
     stop: Stream,
     resized: Stream,
+    continued: Stream,
 }
 
 /// What a signal asks for.
@@ -27,6 +28,8 @@ pub enum Asked {
     Stop,
     /// The outer terminal has another size.
     Resized,
+    /// This process was stopped from outside and goes on: the shell has changed the terminal meanwhile.
+    Continued,
 }
 
 impl Signals {
@@ -42,6 +45,7 @@ impl Signals {
             user2: stream(SignalKind::user_defined2())?,
             stop: stream(SignalKind::from_raw(libc::SIGTSTP))?,
             resized: stream(SignalKind::window_change())?,
+            continued: stream(SignalKind::from_raw(libc::SIGCONT))?,
         })
     }
 
@@ -56,6 +60,7 @@ impl Signals {
             _ = self.user2.recv() => Asked::Forward(Signal::SIGUSR2),
             _ = self.stop.recv() => Asked::Stop,
             _ = self.resized.recv() => Asked::Resized,
+            _ = self.continued.recv() => Asked::Continued,
         }
     }
 }
