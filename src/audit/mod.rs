@@ -1,6 +1,6 @@
 //! The record of a session: one JSON object per line, written as it happens, outside the jail's view.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -104,11 +104,6 @@ impl Recorder {
             Error::setup(format!("cannot write the record {}: {error}", self.path.display()))
                 .hint("nothing runs unrecorded; make room and start again")
         })
-    }
-
-    /// Removes the record of a run that never started.
-    pub fn discard(self) {
-        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::prepare::{PolicyArgs, Prepared, prepare};
-use super::report::{Report, plain};
+use super::report::Report;
+use crate::config::text::printable;
 use crate::error::{Error, Result};
 use crate::plan::mounts::{Access, Mount};
 use crate::plan::{GuardAction, Plan};
@@ -53,7 +54,7 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
         format!("{text}\n")
     } else {
         let change = explanation.change.as_ref().map_or_else(String::new, |change| format!("\nhint: {change}"));
-        format!("{}: {}\nrule: {}{change}\n", explanation.path, explanation.verdict, plain(&explanation.rule))
+        format!("{}: {}\nrule: {}{change}\n", explanation.path, explanation.verdict, printable(&explanation.rule))
     };
     super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -82,7 +83,7 @@ fn resolve(path: &Path, prepared: &Prepared) -> PathBuf {
 /// How a path would appear.
 pub fn explain(plan: &Plan, path: &Path) -> Explanation {
     let answer = |verdict, rule: String, change: Option<String>| Explanation {
-        path: plain(&path.to_string_lossy()),
+        path: printable(&path.to_string_lossy()),
         verdict,
         rule,
         change,

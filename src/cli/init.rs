@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::profile::put;
+use super::put;
 use super::trust::workspace;
 use crate::config::text::printable;
 use crate::config::trust::write_private;

@@ -116,10 +116,19 @@ fn done(_: ()) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes data to standard output. A reader that has left is not an error.
+/// Writes data to standard output.
 fn print(data: &[u8]) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(data).and_then(|()| stdout.flush()) {
+    put_bytes(&mut std::io::stdout().lock(), data)
+}
+
+/// Writes text to standard output, or where a test wants it.
+fn put(out: &mut dyn Write, text: &str) -> Result<()> {
+    put_bytes(out, text.as_bytes())
+}
+
+/// A reader that has seen enough (`| head`) is no error.
+fn put_bytes(out: &mut dyn Write, data: &[u8]) -> Result<()> {
+    match out.write_all(data).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::setup(format!("cannot write to standard output: {error}")))
         }

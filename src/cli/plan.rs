@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::prepare::{PolicyArgs, Prepared, prepare};
-use super::report::{Report, plain};
+use super::report::Report;
+use crate::config::text::printable;
 use crate::error::{Error, Result};
 use crate::plan::mounts::{Access, Mount};
 use crate::tree::escape;
@@ -47,11 +48,11 @@ fn describe(prepared: &Prepared) -> String {
     let plan = &prepared.plan;
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "command    {}", plain(&join(&plan.command)));
+    let _ = writeln!(text, "command    {}", printable(&join(&plan.command)));
     let _ = writeln!(
         text,
         "workspace  {} ({})",
-        plain(&plan.workspace.to_string_lossy()),
+        printable(&plan.workspace.to_string_lossy()),
         match plan.mode {
             crate::policy::WorkspaceMode::Direct => "read and write",
             crate::policy::WorkspaceMode::ReadOnly => "read only",
@@ -82,19 +83,19 @@ fn describe(prepared: &Prepared) -> String {
             Mount::Private { .. } => ("private", "empty at the start, gone at the end"),
             _ => continue,
         };
-        let _ = writeln!(text, "  {access:<8} {}  ({})", escape(mount.path()), plain(why));
+        let _ = writeln!(text, "  {access:<8} {}  ({})", escape(mount.path()), printable(why));
     }
     let _ = writeln!(text, "\nhidden in the workspace: {}", plan.masks.len());
     for mask in &plan.masks {
-        let _ = writeln!(text, "  {}  ({})", escape(&mask.path), plain(&mask.why));
+        let _ = writeln!(text, "  {}  ({})", escape(&mask.path), printable(&mask.why));
     }
     let _ = writeln!(text, "\nprotected in the workspace: {}", plan.guards.len());
     for guard in &plan.guards {
-        let _ = writeln!(text, "  {:<12} {}  ({})", guard.action.name(), escape(&guard.path), plain(&guard.why));
+        let _ = writeln!(text, "  {:<12} {}  ({})", guard.action.name(), escape(&guard.path), printable(&guard.why));
     }
     let _ = writeln!(text, "\nvariables:");
     for (name, value) in &plan.environment {
-        let _ = writeln!(text, "  {}={}", plain(&name.to_string_lossy()), plain(&value.to_string_lossy()));
+        let _ = writeln!(text, "  {}={}", printable(&name.to_string_lossy()), printable(&value.to_string_lossy()));
     }
     text
 }

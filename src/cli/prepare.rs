@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::report::{Report, plain};
+use super::report::Report;
 use super::roots;
+use crate::config::text::printable;
 use crate::config::{self, GrantState, Loaded, PendingGrant, Places};
 use crate::error::{Error, Result};
 use crate::guard::gitconfig;
@@ -93,7 +94,7 @@ pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Res
     facts.check(false)?;
     tracing::debug!(hidden = facts.hidden.len(), protected = facts.guards.len(), "passed over the workspace");
     for note in &facts.notes {
-        report.warning(plain(note));
+        report.warning(printable(note));
     }
     let mut roots = vec![Searched { shown: PathBuf::new(), query, facts }];
     let plan = assemble(&places.home, &workspace, &current, &loaded, &mut roots, command)?;
@@ -109,7 +110,7 @@ fn pending(grants: &[PendingGrant]) -> Option<String> {
     } else {
         "; a project's policy never grants that"
     };
-    Some(plain(&format!("{}: {} = {:?}{more} has no effect{remedy}", first.source, first.key, first.value)))
+    Some(printable(&format!("{}: {} = {:?}{more} has no effect{remedy}", first.source, first.key, first.value)))
 }
 
 const WORKSPACE_HINT: &str = "--workspace names the directory the command works in";
@@ -283,5 +284,5 @@ fn brief(workspace: &Path, hidden: usize) -> String {
 /// The command's name for messages.
 pub fn command_name(command: &[OsString]) -> String {
     let name = command.first().map(OsString::as_os_str).unwrap_or(OsStr::new(""));
-    plain(&Path::new(name).file_name().unwrap_or(name).to_string_lossy())
+    printable(&Path::new(name).file_name().unwrap_or(name).to_string_lossy())
 }

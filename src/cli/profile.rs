@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::put;
 use crate::config::check::Ground;
 use crate::config::merge::Merger;
 use crate::config::profiles::{self, BUILTIN, Kind, Resolved};
@@ -108,14 +109,4 @@ fn show(name: &str, as_json: bool, places: &Places, out: &mut dyn Write) -> Resu
         put(out, &format!("{separator}## {}\n\n{}\n", text.path.display(), text.text().trim_end()))?;
     }
     Ok(())
-}
-
-/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
-pub(super) fn put(out: &mut dyn Write, text: &str) -> Result<()> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::setup(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
 }

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::report::plain;
 use crate::config::Places;
+use crate::config::text::printable;
 use crate::error::{Error, Result};
 use crate::supervise::leftovers;
 use crate::supervise::session::Sessions;
@@ -33,8 +33,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 info.session,
                 info.pid,
                 info.started,
-                plain(&info.workspace),
-                plain(&info.command.join(" "))
+                printable(&info.workspace),
+                printable(&info.command.join(" "))
             ));
         }
         text

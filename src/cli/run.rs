@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::prepare::{PolicyArgs, command_name, prepare};
-use super::report::{Report, count, plain};
+use super::report::{Report, count};
+use crate::config::text::printable;
 use crate::error::Result;
 use crate::supervise::{self, run::Run};
 
@@ -34,7 +35,7 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
     report.note(format!(
         "{} in {} ({} hidden, {} protected, no network)",
         command_name(&prepared.plan.command),
-        plain(&prepared.plan.workspace.to_string_lossy()),
+        printable(&prepared.plan.workspace.to_string_lossy()),
         count(prepared.plan.masks.len(), "file", "files"),
         count(prepared.plan.guards.len(), "path", "paths"),
     ));

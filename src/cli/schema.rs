@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::profile::put;
+use super::put;
 use crate::config::document::Document;
 use crate::error::{Error, Result};
 

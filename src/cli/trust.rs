@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::profile::put;
+use super::put;
 use crate::config::text::printable;
 use crate::config::trust::TrustStore;
 use crate::config::{self, Flags, GrantState, Loaded, PROJECT_FILE, Places, check_workspace};
