@@ -268,6 +268,7 @@ fn trial_plan(facts: Facts, landlock: bool) -> Result<Plan> {
         // Without it the plan needs some ruleset, which is then not applied.
         landlock: ruleset::build(if landlock { facts.landlock_abi } else { 2 }, &mounts, WorkspaceMode::ReadOnly)?,
         mounts,
+        searched: Vec::new(),
         masks: Vec::new(),
         guards: Vec::new(),
         environment: Vec::new(),

@@ -178,7 +178,14 @@ fn assemble(
     let mut masks = roots::masks(Path::new(""), tree);
     masks.extend(named.iter().flat_map(|root| roots::masks(&root.shown, &root.facts)));
     roots.extend(named);
+    let external = roots[0].facts.external_git.iter().map(|git| (git.common.clone(), git.identity));
+    let identity_of = |root: &Searched| Some((root.shown.clone(), *root.facts.identities.get(Path::new(""))?));
+    let mut searched: Vec<_> = roots.iter().filter_map(identity_of).chain(external).collect();
+    if let Some((path, _)) = searched.first_mut().filter(|(path, _)| path.as_os_str().is_empty()) {
+        *path = workspace.to_owned();
+    }
     Ok(Plan {
+        searched,
         session,
         command,
         workspace: workspace.to_owned(),

@@ -146,7 +146,7 @@ pub(crate) fn apply(root: BorrowedFd<'_>, query: &Query, facts: &mut TreeFacts) 
         let stat = beneath(root, path, OFlag::O_PATH).and_then(|fd| nix::sys::stat::fstat(&fd)).ok()?;
         Some((path.clone(), (stat.st_dev, stat.st_ino)))
     };
-    facts.identities = named.filter_map(identity).collect();
+    facts.identities = named.chain([&PathBuf::new()]).filter_map(identity).collect();
     facts.git_ignore = gitview::ignore(facts);
     facts.git_attributes = gitview::attributes(facts);
     Ok(())

@@ -80,6 +80,19 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
             .map_err(|errno| Step::Root.failed(what(), errno))?;
     }
 
+    // Masks and guards were chosen for these directories. Whoever may write above a workspace could have put a link in
+    // its place since, and what it leads to would appear without any.
+    for (path, searched) in &plan.searched {
+        let flags = (OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
+        let found = relative(path)
+            .and_then(|path| mount::open_beneath(root.as_fd(), &path, flags, 0, Walk::BeneathNoLinks))
+            .and_then(|found| nix::sys::stat::fstat(&found))
+            .map_err(fail(&path.display().to_string()))?;
+        if (found.st_dev, found.st_ino) != *searched {
+            return Err(fail(&format!("{} was replaced while the jail was built", path.display()))(Errno::ESTALE));
+        }
+    }
+
     let devpts = mount::new_filesystem(
         c"devpts",
         &[(c"newinstance", c""), (c"ptmxmode", c"0666"), (c"mode", c"0620")],

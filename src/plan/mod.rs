@@ -59,6 +59,9 @@ pub struct Plan {
     pub seccomp: seccomp::SeccompPlan,
     /// Resource limits of every process inside.
     pub limits: limits::LimitsPlan,
+    /// Device and inode of the trees that were searched, by their paths inside: what is mounted there must be the same.
+    #[serde(skip)]
+    pub searched: Vec<(PathBuf, (u64, u64))>,
     /// Size of all private writable directories together, in bytes.
     pub scratch_bytes: u64,
 }

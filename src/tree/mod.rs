@@ -95,7 +95,7 @@ pub struct TreeFacts {
     pub git_attributes: Vec<String>,
     /// The repository outside the workspace that this linked worktree or submodule belongs to.
     pub external_git: Option<ExternalGit>,
-    /// Device and inode of everything in `protected` and `git`.
+    /// Device and inode of the searched directory itself (the empty path) and of everything in `protected` and `git`.
     #[serde(skip)]
     pub identities: BTreeMap<PathBuf, (u64, u64)>,
     /// Names of the table of protected configuration that exist, protected or not.
@@ -268,10 +268,13 @@ pub fn pass(query: &Query) -> Result<TreeFacts> {
     Ok(facts)
 }
 
-/// Opens the workspace itself, which must not be a symbolic link.
+/// Opens the workspace itself. Its path was resolved before; a symbolic link in it now was put there since, and would
+/// lead to a directory nobody asked for.
 pub(crate) fn open_root(root: &Path) -> Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    match open(root, flags, Mode::empty()) {
+    let top = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let below = root.strip_prefix("/").unwrap_or(root);
+    match top.and_then(|top| open::beneath(top.as_fd(), below, flags)) {
         Ok(fd) => Ok(fd.into()),
         Err(error @ (Errno::ELOOP | Errno::ENOTDIR)) => {
             Err(Error::setup(format!("workspace {}: {error}", escape(root)))

@@ -16,8 +16,10 @@ mod crash;
 mod descriptors;
 mod git;
 mod granted;
+mod hidden;
 mod interactive;
 mod layers;
+mod links;
 mod needs;
 mod persist;
 mod privilege;
@@ -60,9 +62,11 @@ fn main() -> ExitCode {
         git::trials(),
         descriptors::trials(),
         granted::trials(),
+        hidden::trials(),
         privilege::trials(),
         interactive::trials(),
         layers::trials(),
+        links::trials(),
         persist::trials(),
         proc::trials(),
         readme::trials(),
