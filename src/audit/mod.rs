@@ -1,7 +1,9 @@
 //! The record of a session: one JSON object per line, written as it happens, outside the jail's view.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -97,14 +99,59 @@ impl Recorder {
     /// Appends one event. A record that cannot be written is an error the caller must not ignore: the run ends.
     pub fn append(&mut self, event: &Event<'_>) -> Result<()> {
         let line = Line { time: now(), session: &self.session, event };
-        let mut text = serde_json::to_vec(&line)
+        let text = serde_json::to_string(&line)
             .map_err(|error| Error::setup(format!("cannot encode an event for the record: {error}")))?;
+        let mut text = visible(&text).into_bytes();
         text.push(b'\n');
         self.file.write_all(&text).map_err(|error| {
             Error::setup(format!("cannot write the record {}: {error}", self.path.display()))
                 .hint("nothing runs unrecorded; make room and start again")
         })
     }
+}
+
+/// Longest word of a command in the record, in bytes, and the most words.
+const WORD: usize = 4096;
+const WORDS: usize = 256;
+
+/// A command for the record. What is too long is cut, and says so.
+pub fn command(words: &[impl AsRef<OsStr>]) -> Vec<String> {
+    let word = |word: &OsStr| {
+        let bytes = word.as_bytes();
+        let kept = &bytes[..bytes.len().min(WORD)];
+        let mut text = String::from_utf8_lossy(kept).into_owned();
+        if bytes.len() > WORD {
+            text.push_str(&format!("… and {} bytes more", bytes.len() - WORD));
+        }
+        text
+    };
+    let mut command: Vec<String> = words.iter().take(WORDS).map(|each| word(each.as_ref())).collect();
+    if words.len() > WORDS {
+        command.push(format!("… and {} words more", words.len() - WORDS));
+    }
+    command
+}
+
+/// JSON in which nothing but printable characters is left: serde escapes control characters of ASCII only, and a
+/// terminal obeys the others too. Outside strings JSON has none, so each may be written as an escape.
+fn visible(json: &str) -> String {
+    let hidden = |c: char| {
+        c == '\u{7f}'
+            || ('\u{80}'..='\u{9f}').contains(&c)
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !json.contains(hidden) {
+        return json.to_owned();
+    }
+    let mut text = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if hidden(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// The current time, RFC 3339 in UTC with milliseconds.

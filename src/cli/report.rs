@@ -57,8 +57,10 @@ impl Report {
     }
 
     fn line(self, colour: &str, label: &str, message: &dyn Display) {
+        // Paths and names come from whoever made the files. Line ends stay: messages about policies have several lines.
         let end = self.end;
-        let message = message.to_string().replace('\n', end);
+        let message: Vec<String> = message.to_string().split('\n').map(plain).collect();
+        let message = message.join(end);
         let mut stderr = std::io::stderr().lock();
         // A closed standard error must not end the run.
         let _ = if self.colour {

@@ -1,7 +1,9 @@
 //! The supervisor's loop: one task that serves init, the terminal, signals, the watcher and the control socket.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -10,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::control::{self, Answer, Request};
 use super::signals::{Asked, Signals};
-use crate::audit::{Event, Recorder};
+use crate::audit::{self, Event, Recorder};
 use crate::error::{Error, Result};
 use crate::launch::message::{Channel, Ending, FromInit, Spawn, ToInit};
 use crate::launch::start::explain;
@@ -194,10 +196,11 @@ impl<'a> Jail<'a> {
             Request::Exec { command, directory, term, stdio } => {
                 let id = self.next_client;
                 self.next_client += 1;
-                let shown = command.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+                let words: Vec<&OsStr> = command.iter().map(|word| OsStr::from_bytes(word)).collect();
+                let shown = audit::command(&words);
                 self.recorder.append(&Event::Exec { command: shown })?;
                 let directory = if directory.is_empty() {
-                    std::os::unix::ffi::OsStrExt::as_bytes(self.plan.directory.as_os_str()).to_owned()
+                    self.plan.directory.as_os_str().as_bytes().to_owned()
                 } else {
                     directory
                 };

@@ -133,7 +133,7 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
 fn start_event<'a>(run: &Run<'a>) -> Event<'a> {
     Event::SessionStart {
         version: env!("CARGO_PKG_VERSION"),
-        command: run.plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        command: audit::command(&run.plan.command),
         workspace: run.plan.workspace.display().to_string(),
         profiles: run.profiles,
         hidden: run.plan.masks.iter().map(|mask| escape(&mask.path)).collect(),
@@ -148,7 +148,7 @@ fn session_info(plan: &Plan) -> Result<SessionInfo> {
         start_ticks: session::start_ticks(pid)
             .ok_or_else(|| Error::setup("cannot read /proc/self/stat").hint("jail needs /proc"))?,
         started: audit::now(),
-        command: plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        command: audit::command(&plan.command),
         workspace: plan.workspace.display().to_string(),
     })
 }

@@ -55,7 +55,10 @@ impl Sessions {
             path.is_absolute() && fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid)
         });
         let path = base.map_or_else(|| PathBuf::from(format!("/tmp/jail-{uid}")), |base| base.join("jail"));
-        let failed = |what: &str| Error::setup(format!("cannot use the session directory {}: {what}", path.display()));
+        let failed = |what: &str| {
+            Error::setup(format!("cannot use the session directory {}: {what}", path.display()))
+                .hint("it has to be a directory that only you can enter; remove what is there, or set XDG_RUNTIME_DIR")
+        };
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr, reason = "a test program has nobody else to tell")]
 
 mod audit;
+mod bad_input;
 mod basics;
 mod canary;
 #[path = "../attack/cases/mod.rs"]
@@ -26,6 +27,7 @@ mod privilege;
 mod proc;
 mod pty;
 mod readme;
+mod record;
 mod running;
 mod scene;
 mod session;
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         audit::trials(),
+        bad_input::trials(),
         basics::trials(),
         crash::trials(),
         git::trials(),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         proc::trials(),
         readme::trials(),
         session::trials(),
+        record::trials(),
         sockets::trials(),
         syscalls::trials(),
         watching::trials(),
