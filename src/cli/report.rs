@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
+use crate::config::text::printable;
 use crate::error::Error;
 
 /// How messages are written.
@@ -59,7 +60,7 @@ impl Report {
     fn line(self, colour: &str, label: &str, message: &dyn Display) {
         // Paths and names come from whoever made the files. Line ends stay: messages about policies have several lines.
         let end = self.end;
-        let message: Vec<String> = message.to_string().split('\n').map(plain).collect();
+        let message: Vec<String> = message.to_string().split('\n').map(printable).collect();
         let message = message.join(end);
         let mut stderr = std::io::stderr().lock();
         // A closed standard error must not end the run.
