@@ -109,3 +109,15 @@ pub fn needs(
     let name = if ignored { format!("{name} (needs {need})") } else { name.to_owned() };
     Trial::test(name, test).with_ignored_flag(ignored)
 }
+
+/// A trial that has nothing to show on some machines, whatever is installed there: an older kernel, another user.
+/// Never required: the layer it tries is not claimed there, or the other user's run of the suite shows it.
+pub fn only(
+    available: bool,
+    condition: &str,
+    name: &str,
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let name = if available { name.to_owned() } else { format!("{name} ({condition} only)") };
+    Trial::test(name, test).with_ignored_flag(!available)
+}

@@ -13,7 +13,7 @@ use libtest_mimic::{Failed, Trial};
 use nix::libc;
 
 use crate::cases::raw::{c, call};
-use crate::harness::{confined, confined_command, landlock_abi, lines, needs, outside};
+use crate::harness::{confined, confined_command, landlock_abi, lines, needs, only, outside};
 
 type Test = Result<(), Failed>;
 
@@ -36,7 +36,7 @@ pub fn all() -> Vec<Trial> {
         Trial::test("sc_015_memfd_programs_stay_confined", memfd_programs_stay_confined),
         Trial::test("sc_017_no_listener", no_listener),
         Trial::test("limits_of_others_cannot_be_set", limits_of_others_cannot_be_set),
-        needs(ok("scheduling", "prlimit init"), "root", "init_cannot_be_slowed_down", init_cannot_be_slowed_down),
+        only(ok("scheduling", "prlimit init"), "as root", "init_cannot_be_slowed_down", init_cannot_be_slowed_down),
         needs(
             ok("keys", "keyctl session ring"),
             "key rings",
@@ -44,26 +44,36 @@ pub fn all() -> Vec<Trial> {
             host_keys_are_unreadable,
         ),
         Trial::test("ip_007_ip_008_other_families_do_not_exist", other_families_do_not_exist),
-        needs(
+        only(
             ok("terminal", "TIOCSTI own terminal, byte read back"),
-            "dev.tty.legacy_tiocsti=1 or root",
+            "with dev.tty.legacy_tiocsti=1 or as root",
             "fd_003_fd_004_terminals_take_no_input",
             terminals_take_no_input,
         ),
         needs(abi >= 2, "Landlock ABI 2", "fs_001_only_granted_paths_are_readable", only_granted_paths_are_readable),
-        needs(abi >= 3, "Landlock ABI 3", "fs_016_read_is_not_write", read_is_not_write),
+        only(abi >= 3, "from Landlock ABI 3 on", "fs_016_read_is_not_write", read_is_not_write),
         needs(abi >= 2, "Landlock ABI 2", "execution_is_a_right_of_its_own", execution_is_a_right_of_its_own),
         needs(abi >= 2, "Landlock ABI 2", "missing_paths_are_errors_unless_optional", missing_paths_are_errors),
-        needs(
+        only(
             abi >= 2 && ok("trace", "ptrace SEIZE parent"),
-            "Landlock ABI 2 and Yama's ptrace_scope at 0",
+            "with Landlock and Yama's ptrace_scope at 0, or as root",
             "sc_008_only_own_processes_are_traced",
             only_own_processes_are_traced,
         ),
-        needs(abi >= 5, "Landlock ABI 5", "terminals_work_only_where_granted", terminals_work_only_where_granted),
-        needs(abi >= 6, "Landlock ABI 6", "sc_018_only_own_processes_are_signalled", only_own_processes_are_signalled),
-        needs(abi >= 6, "Landlock ABI 6", "ip_006_foreign_abstract_sockets", foreign_abstract_sockets),
-        needs(abi >= 9, "Landlock ABI 9", "ip_001_foreign_unix_sockets", foreign_unix_sockets),
+        only(
+            abi >= 5,
+            "from Landlock ABI 5 on",
+            "terminals_work_only_where_granted",
+            terminals_work_only_where_granted,
+        ),
+        only(
+            abi >= 6,
+            "from Landlock ABI 6 on",
+            "sc_018_only_own_processes_are_signalled",
+            only_own_processes_are_signalled,
+        ),
+        only(abi >= 6, "from Landlock ABI 6 on", "ip_006_foreign_abstract_sockets", foreign_abstract_sockets),
+        only(abi >= 9, "from Landlock ABI 9 on", "ip_001_foreign_unix_sockets", foreign_unix_sockets),
     ];
     trials.extend(TOOLS.iter().map(|tool| {
         let available =
