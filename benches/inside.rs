@@ -11,11 +11,11 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let nanoseconds = match words[..] {
         ["getpid", count] => rounds(count, || {
-            black_box(nix::unistd::getpid());
+            black_box(std::process::id());
         }),
         ["open", file, count] => rounds(count, || drop(black_box(File::open(file)))),
         _ => rounds("1000000", || {
-            black_box(nix::unistd::getpid());
+            black_box(std::process::id());
         }),
     };
     println!("{nanoseconds:.1}");
