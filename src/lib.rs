@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod escape;
 pub mod guard;
 pub mod launch;
 pub mod plan;

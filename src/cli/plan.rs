@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::prepare::{PolicyArgs, Prepared, prepare};
@@ -95,11 +96,11 @@ fn describe(prepared: &Prepared) -> String {
     }
     let _ = writeln!(text, "\nvariables:");
     for (name, value) in &plan.environment {
-        let _ = writeln!(text, "  {}={}", printable(&name.to_string_lossy()), printable(&value.to_string_lossy()));
+        let _ = writeln!(text, "  {}={}", escape(Path::new(name)), escape(Path::new(value)));
     }
     text
 }
 
 fn join(words: &[OsString]) -> String {
-    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words.iter().map(|word| escape(Path::new(word))).collect::<Vec<_>>().join(" ")
 }

@@ -19,6 +19,7 @@ use crate::plan::{Plan, environment, ruleset};
 use crate::probe::{self, Facts};
 use crate::supervise::session;
 use crate::tree::{self, Query, Searched, TreeFacts};
+use crate::escape::escape;
 
 /// Flags that choose the policy, shared by the subcommands that make a plan.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -120,11 +121,11 @@ const WORKSPACE_HINT: &str = "--workspace names the directory the command works 
 fn find_workspace(args: &PolicyArgs, current: &Path, home: &Path) -> Result<PathBuf> {
     if let Some(given) = &args.workspace {
         let real = std::fs::canonicalize(current.join(given)).map_err(|error| {
-            Error::setup(format!("cannot use the workspace {}: {error}", given.display())).hint(WORKSPACE_HINT)
+            Error::setup(format!("cannot use the workspace {}: {error}", escape(given))).hint(WORKSPACE_HINT)
         })?;
         if !real.is_dir() {
             return Err(
-                Error::setup(format!("the workspace {} is not a directory", real.display())).hint(WORKSPACE_HINT)
+                Error::setup(format!("the workspace {} is not a directory", escape(&real))).hint(WORKSPACE_HINT)
             );
         }
         return Ok(real);

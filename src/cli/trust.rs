@@ -11,6 +11,7 @@ use crate::config::text::printable;
 use crate::config::trust::TrustStore;
 use crate::config::{self, Flags, GrantState, Loaded, PROJECT_FILE, Places, check_workspace};
 use crate::error::{Error, Result};
+use crate::escape::escape;
 
 /// Show what a project's policy asks for, and grant it
 #[derive(Debug, Args)]
@@ -40,7 +41,7 @@ pub fn run(args: &TrustArgs, places: &Places, input: Option<&mut dyn BufRead>, o
     let flags = Flags::default();
     let loaded = config::load(&places.request(&workspace, OsStr::new(""), &flags))?;
     let Some(project) = &loaded.project else {
-        return Err(Error::setup(format!("{}: no {PROJECT_FILE}", workspace.display())));
+        return Err(Error::setup(format!("{}: no {PROJECT_FILE}", escape(&workspace))));
     };
     let file = printable(&project.path.display().to_string());
     let pending = show(&loaded, &file, out)?;
@@ -61,7 +62,7 @@ pub fn run(args: &TrustArgs, places: &Places, input: Option<&mut dyn BufRead>, o
 /// The workspace a command is about.
 pub(super) fn workspace(path: Option<&Path>, places: &Places) -> Result<PathBuf> {
     let path = path.unwrap_or(Path::new("."));
-    let workspace = path.canonicalize().map_err(|error| Error::setup(format!("{}: {error}", path.display())))?;
+    let workspace = path.canonicalize().map_err(|error| Error::setup(format!("{}: {error}", escape(path))))?;
     check_workspace(&workspace, &places.home)?;
     Ok(workspace)
 }

@@ -124,7 +124,7 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
         Some(path) => {
             let layer = read(path, Origin::Flag("--policy".into()), Links::Follow)?;
             let (layer, _) = layer.ok_or_else(|| {
-                Error::setup(format!("{}: no such policy file", path.display()))
+                Error::setup(format!("{}: no such policy file", crate::escape::escape(path)))
                     .hint("`jail init` writes one for a workspace")
             })?;
             (None, Some(layer))

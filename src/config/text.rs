@@ -30,7 +30,7 @@ pub enum Links {
 /// A symbolic link where none may be, a FIFO, socket or device, a larger file, a file that everyone may write, or an
 /// I/O error.
 pub fn read_regular(path: &Path, links: Links) -> Result<Option<Vec<u8>>> {
-    let refuse = |what: String| Error::setup(format!("{}: {what}", path.display()));
+    let refuse = |what: String| Error::setup(format!("{}: {what}", crate::escape::escape(path)));
     // O_NONBLOCK: opening a FIFO for reading would wait for a writer.
     let mut flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     if links == Links::Refuse {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::policy::LimitsPolicy;
 
@@ -26,6 +27,12 @@ pub struct Cgroup {
 
 const PERIOD_MICROSECONDS: u64 = 100_000;
 
+/// The names of cgroups made here begin with this.
+const PREFIX: &str = "jail-";
+
+/// A cgroup is entered within milliseconds; an empty one of this age belongs to a supervisor that was killed.
+const GRACE: Duration = Duration::from_secs(2);
+
 impl Cgroup {
     /// Makes a cgroup for the limits the policy names. None of them, or none possible: an empty value.
     pub fn create(session: &str, limits: &LimitsPolicy) -> Self {
@@ -44,7 +51,8 @@ impl Cgroup {
         loop {
             let enabled = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
             if wanted.iter().all(|name| enabled.split_whitespace().any(|word| word == *name)) {
-                let directory = parent.join(format!("jail-{session}"));
+                sweep(&parent);
+                let directory = parent.join(format!("{PREFIX}{session}"));
                 if fs::create_dir(&directory).is_ok() {
                     return Self::fill_unified(directory, limits);
                 }
@@ -79,7 +87,8 @@ impl Cgroup {
         let mut cgroup = Self::default();
         let mut make = |controller: &str, values: &[(&str, String)]| -> bool {
             let Some(parent) = legacy_place(controller) else { return false };
-            let directory = parent.join(format!("jail-{session}"));
+            sweep(&parent);
+            let directory = parent.join(format!("{PREFIX}{session}"));
             if fs::create_dir(&directory).is_err() {
                 return false;
             }
@@ -147,8 +156,22 @@ impl Drop for Cgroup {
                 if fs::remove_dir(directory).is_ok() || !directory.exists() {
                     break;
                 }
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
+        }
+    }
+}
+
+/// Removes what killed supervisors left: the kernel refuses to remove a cgroup with processes in it.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let left = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX))
+            && entry
+                .metadata()
+                .and_then(|found| found.modified())
+                .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > GRACE));
+        if left {
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }

@@ -22,6 +22,7 @@ use super::rootfs::{relative, write_new_file};
 use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_placeholder};
 use crate::plan::{Guard, GuardAction, Plan};
 use crate::sys::mount::{self, Attributes, Walk};
+use crate::escape::escape;
 
 /// What has to be undone when the run ends.
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ impl Guards {
                     match tree {
                         Ok(tree) => drop(pins.insert(guard.path.as_path(), tree)),
                         Err(Errno::ENOENT) => {}
-                        Err(errno) => return Err(Step::Guard.failed(guard.path.display(), errno)),
+                        Err(errno) => return Err(Step::Guard.failed(escape(&guard.path), errno)),
                     }
                 }
                 _ => {}
@@ -84,7 +85,7 @@ impl Guards {
                     .and_then(|()| mount::attach(tree.as_fd(), open_target(base, path)?.as_fd(), c"")),
                 None => self.apply(guard, base, path, store),
             };
-            applied.map_err(|errno| Step::Guard.failed(guard.path.display(), errno))?;
+            applied.map_err(|errno| Step::Guard.failed(escape(&guard.path), errno))?;
         }
         Ok(())
     }

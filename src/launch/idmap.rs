@@ -19,6 +19,7 @@ use crate::plan::identity::Idmap;
 use crate::plan::{Access, Mount, Plan};
 use crate::sys::clone::{Cloned, USER_NAMESPACE, clone_into};
 use crate::sys::mount;
+use crate::escape::escape;
 
 /// Clones and idmaps every tree of the plan that belongs to the user: the workspace, agent state, tool chains.
 ///
@@ -36,7 +37,7 @@ pub fn prepare(plan: &Plan) -> Result<Prepared> {
             continue;
         }
         let tree = idmapped(source, &namespace).map_err(|errno| {
-            Error::setup(format!("cannot idmap {}: {}", source.display(), errno.desc()))
+            Error::setup(format!("cannot idmap {}: {}", escape(source), errno.desc()))
                 .hint("the file system has no idmapped mounts; start jail as an ordinary user")
         })?;
         prepared.insert(path.clone(), tree);

@@ -13,6 +13,7 @@ use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
 use crate::plan::{Plan, StandIn};
 use crate::sys::mount::{self, Attributes, Walk};
+use crate::escape::escape;
 
 /// Stand-ins up to this size hold blanks; larger ones are holes, which read as zeros and cost no memory.
 const BLANK_LIMIT: u64 = 64 * 1024;
@@ -35,11 +36,11 @@ impl Masks {
         for mask in &plan.masks {
             let (base, path) = base_of(root, workspace, &mask.path);
             self.apply(base, path, mask.stand_in).map_err(|errno| {
-                let mut failure = Step::Mask.failed(mask.path.display(), errno);
+                let mut failure = Step::Mask.failed(escape(&mask.path), errno);
                 if errno == Errno::ENOSPC {
                     failure.detail = format!(
                         "{}: the kernel's limit of mounts is reached with {} hidden files",
-                        mask.path.display(),
+                        escape(&mask.path),
                         plan.masks.len()
                     );
                 }

@@ -15,6 +15,7 @@ use nix::unistd::{fchdir, pivot_root, symlinkat};
 use super::message::{Failure, Step};
 use crate::plan::{Access, Mount, Plan};
 use crate::sys::mount::{self, Attributes, Walk};
+use crate::escape::escape;
 
 /// Trees that root's supervisor cloned and idmapped before the launch, by their path inside.
 pub type Prepared = HashMap<PathBuf, OwnedFd>;
@@ -75,7 +76,7 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
     mount::attach(scratch.as_fd(), root.as_fd(), c"proc").map_err(fail("attach private directories"))?;
 
     for (number, operation) in plan.mounts.iter().enumerate() {
-        let what = || operation.path().display().to_string();
+        let what = || escape(operation.path());
         apply(operation, number, &mut parents, scratch.as_fd(), &mut prepared)
             .map_err(|errno| Step::Root.failed(what(), errno))?;
     }
@@ -117,7 +118,7 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
                 Walk::BeneathNoLinks,
             )
         })
-        .map_err(fail(&plan.workspace.display().to_string()))?;
+        .map_err(fail(&escape(&plan.workspace)))?;
     Ok(Root { root, masks, workspace })
 }
 

@@ -15,6 +15,7 @@ use super::confine::{self, Confinement};
 use super::init::open_terminal_pair;
 use super::message::{Failure, Spawn, Stdio, Step};
 use crate::sys::{ctty, process};
+use crate::escape::escape;
 
 /// The workload's ends of pipes, for stdin, stdout and stderr.
 pub type Ends = [Option<OwnedFd>; 3];
@@ -140,7 +141,7 @@ fn become_command(
         };
         duplicate_onto(source, number as i32)?;
     }
-    chdir(command.directory).map_err(|errno| Step::Directory.failed(command.directory.display(), errno))?;
+    chdir(command.directory).map_err(|errno| Step::Directory.failed(escape(command.directory), errno))?;
     check_inside(command.directory)?;
     reset_signals(mask)?;
     let program = find(command)?;
@@ -168,7 +169,7 @@ fn become_command(
             Err(errno) => last = errno,
         }
     }
-    let name = command.words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = command.words.first().map(|word| escape(Path::new(word))).unwrap_or_default();
     Err(Step::Exec.failed(name, last))
 }
 
@@ -197,7 +198,7 @@ fn check_inside(planned: &Path) -> Result<(), Failure> {
     if actual.is_absolute() && (actual == planned || std::fs::canonicalize(planned).is_ok_and(|real| real == actual)) {
         return Ok(());
     }
-    Err(Step::Directory.failed(format!("{} is not inside", actual.display()), Errno::EXDEV))
+    Err(Step::Directory.failed(format!("{} is not inside", escape(&actual)), Errno::EXDEV))
 }
 
 fn reset_signals(mask: &SigSet) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::escape::escape;
 
 /// The host user of a jail that root starts. It owns nothing on any host: far above every range that distributions
 /// hand out to users and to subordinate ids. Never 0: a process of host uid 0 may write sysctls and read
@@ -47,7 +48,7 @@ impl Identity {
         }
         let owner = workspace
             .metadata()
-            .map_err(|error| Error::setup(format!("cannot read the workspace {}: {error}", workspace.display())))?;
+            .map_err(|error| Error::setup(format!("cannot read the workspace {}: {error}", escape(workspace))))?;
         let (disk_uid, disk_gid) = (owner.uid(), owner.gid());
         let inside_uid = if disk_uid == 0 { 1000 } else { disk_uid };
         let inside_gid = if disk_gid == 0 { 1000 } else { disk_gid };
@@ -63,7 +64,7 @@ impl Identity {
         if disk_uid == 0 || disk_gid == 0 {
             return Err(Error::setup(format!(
                 "cannot start as root: the file system of {} has no idmapped mounts and the workspace belongs to root",
-                workspace.display()
+                escape(workspace)
             ))
             .hint("start jail as an ordinary user, or give the workspace to one: chown -R USER:GROUP WORKSPACE"));
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Identity, etc, text};
 use crate::error::{Error, Result};
 use crate::policy::{Policy, WorkspaceMode};
+use crate::escape::escape;
 
 /// One operation on the new root. Paths are absolute, as the workload will see them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -151,12 +152,12 @@ impl Builder {
             }
             let Ok(real) = fs::canonicalize(path) else { return Ok(false) };
             kind = fs::metadata(&real)
-                .map_err(|error| Error::setup(format!("cannot look at {}: {error}", real.display())))?;
+                .map_err(|error| Error::setup(format!("cannot look at {}: {error}", escape(&real))))?;
             source = real;
         }
         let directory = kind.is_dir();
         if kind.file_type().is_socket() {
-            return Err(Error::setup(format!("refusing to show the socket {}", source.display()))
+            return Err(Error::setup(format!("refusing to show the socket {}", escape(&source)))
                 .hint(format!("a socket is a way out of the jail; remove it from the policy ({why})")));
         }
         self.add(Mount::Bind { path: path.to_owned(), source, access, directory, why: why.to_owned() });
@@ -233,7 +234,7 @@ pub fn build(policy: &Policy, identity: &Identity, place: &Place<'_>) -> Result<
         for path in paths {
             let shown = builder.show(&path.value, access, &path.source.to_string(), false)?;
             if !shown && matches!(path.source.origin, crate::policy::Origin::Flag(_)) {
-                return Err(Error::setup(format!("{} does not exist ({})", path.value.display(), path.source))
+                return Err(Error::setup(format!("{} does not exist ({})", escape(&path.value), path.source))
                     .hint("create it first, or leave the flag out"));
             }
         }

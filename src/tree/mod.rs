@@ -7,10 +7,8 @@ mod sockets;
 mod walk;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +24,8 @@ use crate::guard::{Guard, Protection};
 use crate::policy::{FilesystemPolicy, ScanMode, Sourced};
 use crate::secrets::{Matcher, Reason};
 
+pub use crate::escape::escape;
+pub(crate) use crate::escape::{escape_bytes, escaped};
 pub(crate) use collect::public;
 pub(crate) use links::target_is_public;
 pub use sockets::sockets;
@@ -282,30 +282,4 @@ pub(crate) fn open_root(root: &Path) -> Result<File> {
         }
         Err(error) => Err(Error::setup(format!("cannot open the workspace {}: {error}", escape(root)))),
     }
-}
-
-/// The path with every byte that a terminal or a log could take for something else as an escape.
-///
-/// Printable characters stay; control characters, backslashes, quotes, invisible and bidirectional characters and bytes
-/// that are no UTF-8 become `\n`, `\\`, `\u{202e}` or `\xff`.
-pub fn escape(path: &Path) -> String {
-    escape_bytes(path.as_os_str().as_bytes())
-}
-
-pub(crate) fn escape_bytes(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            // `escape_debug` leaves quotes alone that it escapes here too, and knows what is printable.
-            text.extend(c.escape_debug());
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-pub(crate) fn escaped<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&escape(path))
 }

@@ -20,6 +20,7 @@ mod granted;
 mod hidden;
 mod interactive;
 mod layers;
+mod lifecycle;
 mod links;
 mod needs;
 mod persist;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         descriptors::trials(),
         granted::trials(),
         hidden::trials(),
+        lifecycle::trials(),
         privilege::trials(),
         interactive::trials(),
         layers::trials(),
