@@ -35,7 +35,7 @@ fn sources(directory: &str) -> Vec<(PathBuf, String)> {
 /// The module below `src` that a file belongs to; `None` for the three at the top.
 fn module(path: &Path) -> Option<String> {
     let name = path.iter().nth(1)?.to_str()?.trim_end_matches(".rs").to_owned();
-    (!matches!(name.as_str(), "lib" | "main" | "error")).then_some(name)
+    (!matches!(name.as_str(), "lib" | "main" | "error" | "escape")).then_some(name)
 }
 
 /// The lines of a file without comments.
@@ -82,7 +82,7 @@ fn modules_use_what_the_design_allows() {
         let Some(module) = module(&path) else { continue };
         let may = allowed.get(&module).unwrap_or_else(|| panic!("docs/design.md lacks the module {module}"));
         for name in used(&text) {
-            if name == module || name == "error" || !allowed.contains_key(&name) {
+            if name == module || name == "error" || name == "escape" || !allowed.contains_key(&name) {
                 continue;
             }
             if !may.contains(&name) {
