@@ -9,6 +9,7 @@ use super::roots;
 use crate::config::text::printable;
 use crate::config::{self, GrantState, Loaded, PendingGrant, Places};
 use crate::error::{Error, Result};
+use crate::escape::escape;
 use crate::guard::gitconfig;
 use crate::launch::idmap;
 use crate::plan::identity::{Identity, UNPRIVILEGED_HOST_ID};
@@ -19,7 +20,6 @@ use crate::plan::{Plan, environment, ruleset};
 use crate::probe::{self, Facts};
 use crate::supervise::session;
 use crate::tree::{self, Query, Searched, TreeFacts};
-use crate::escape::escape;
 
 /// Flags that choose the policy, shared by the subcommands that make a plan.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -19,10 +19,10 @@ use super::lease::{Directory, Lease};
 use super::masks::{base_of, open_target};
 use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
+use crate::escape::escape;
 use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_placeholder};
 use crate::plan::{Guard, GuardAction, Plan};
 use crate::sys::mount::{self, Attributes, Walk};
-use crate::escape::escape;
 
 /// What has to be undone when the run ends.
 #[derive(Debug, Default)]

@@ -15,11 +15,11 @@ use super::message::Step;
 use super::rootfs::Prepared;
 use super::start;
 use crate::error::{Error, Result};
+use crate::escape::escape;
 use crate::plan::identity::Idmap;
 use crate::plan::{Access, Mount, Plan};
 use crate::sys::clone::{Cloned, USER_NAMESPACE, clone_into};
 use crate::sys::mount;
-use crate::escape::escape;
 
 /// Clones and idmaps every tree of the plan that belongs to the user: the workspace, agent state, tool chains.
 ///

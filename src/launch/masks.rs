@@ -11,9 +11,9 @@ use nix::sys::time::TimeSpec;
 
 use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
+use crate::escape::escape;
 use crate::plan::{Plan, StandIn};
 use crate::sys::mount::{self, Attributes, Walk};
-use crate::escape::escape;
 
 /// Stand-ins up to this size hold blanks; larger ones are holes, which read as zeros and cost no memory.
 const BLANK_LIMIT: u64 = 64 * 1024;

@@ -13,9 +13,9 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{fchdir, pivot_root, symlinkat};
 
 use super::message::{Failure, Step};
+use crate::escape::escape;
 use crate::plan::{Access, Mount, Plan};
 use crate::sys::mount::{self, Attributes, Walk};
-use crate::escape::escape;
 
 /// Trees that root's supervisor cloned and idmapped before the launch, by their path inside.
 pub type Prepared = HashMap<PathBuf, OwnedFd>;

@@ -14,8 +14,8 @@ use nix::unistd::{ForkResult, Pid, chdir, execve, getpid, pipe2, read, setpgid, 
 use super::confine::{self, Confinement};
 use super::init::open_terminal_pair;
 use super::message::{Failure, Spawn, Stdio, Step};
-use crate::sys::{ctty, process};
 use crate::escape::escape;
+use crate::sys::{ctty, process};
 
 /// The workload's ends of pipes, for stdin, stdout and stderr.
 pub type Ends = [Option<OwnedFd>; 3];

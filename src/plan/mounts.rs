@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::{Identity, etc, text};
 use crate::error::{Error, Result};
-use crate::policy::{Policy, WorkspaceMode};
 use crate::escape::escape;
+use crate::policy::{Policy, WorkspaceMode};
 
 /// One operation on the new root. Paths are absolute, as the workload will see them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
