@@ -31,3 +31,25 @@ pub(crate) fn escape_bytes(bytes: &[u8]) -> String {
 pub(crate) fn escaped<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&escape(path))
 }
+
+/// JSON in which nothing but printable characters is left: serde escapes control characters of ASCII only, and a
+/// terminal obeys the others too. Outside strings JSON has none, so each may be written as an escape.
+pub fn json(json: &str) -> String {
+    let hidden = |c: char| {
+        c == '\u{7f}'
+            || ('\u{80}'..='\u{9f}').contains(&c)
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !json.contains(hidden) {
+        return json.to_owned();
+    }
+    let mut text = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if hidden(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}

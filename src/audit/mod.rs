@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::guard::report::Change;
 
 /// Something that was decided or done.
@@ -101,7 +102,7 @@ impl Recorder {
         let line = Line { time: now(), session: &self.session, event };
         let text = serde_json::to_string(&line)
             .map_err(|error| Error::setup(format!("cannot encode an event for the record: {error}")))?;
-        let mut text = visible(&text).into_bytes();
+        let mut text = escape::json(&text).into_bytes();
         text.push(b'\n');
         self.file.write_all(&text).map_err(|error| {
             Error::setup(format!("cannot write the record {}: {error}", self.path.display()))
@@ -130,28 +131,6 @@ pub fn command(words: &[impl AsRef<OsStr>]) -> Vec<String> {
         command.push(format!("… and {} words more", words.len() - WORDS));
     }
     command
-}
-
-/// JSON in which nothing but printable characters is left: serde escapes control characters of ASCII only, and a
-/// terminal obeys the others too. Outside strings JSON has none, so each may be written as an escape.
-fn visible(json: &str) -> String {
-    let hidden = |c: char| {
-        c == '\u{7f}'
-            || ('\u{80}'..='\u{9f}').contains(&c)
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if !json.contains(hidden) {
-        return json.to_owned();
-    }
-    let mut text = String::with_capacity(json.len() + 64);
-    for c in json.chars() {
-        if hidden(c) {
-            text.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            text.push(c);
-        }
-    }
-    text
 }
 
 /// The current time, RFC 3339 in UTC with milliseconds.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::config::Places;
 use crate::config::text::printable;
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::supervise::leftovers;
 use crate::supervise::session::Sessions;
 
@@ -24,7 +25,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let text = if args.json {
         let text = serde_json::to_string_pretty(&sessions)
             .map_err(|error| Error::setup(format!("cannot encode the sessions: {error}")))?;
-        format!("{text}\n")
+        format!("{}\n", escape::json(&text))
     } else {
         let mut text = format!("{:<13} {:>7} {:<25} {:<30} COMMAND\n", "SESSION", "PID", "STARTED", "WORKSPACE");
         for info in &sessions {

@@ -14,7 +14,6 @@ use super::control::{self, Answer, Request};
 use super::signals::{Asked, Signals};
 use crate::audit::{self, Event, Recorder};
 use crate::error::{Error, Result};
-use crate::escape::escape;
 use crate::launch::message::{Channel, Ending, FromInit, Spawn, ToInit};
 use crate::launch::start::explain;
 use crate::plan::Plan;

@@ -1,5 +1,6 @@
 //! Tests that need no privilege and no kernel feature.
 
+mod attacks;
 mod config;
 mod generated;
 mod git;
