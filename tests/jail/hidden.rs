@@ -4,6 +4,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 
@@ -19,6 +22,7 @@ pub fn trials() -> Vec<Needing> {
         test("fs_002_secrets_are_hidden_at_every_depth_under_odd_names", depths_and_names),
         test("fs_002_the_users_globs_hide", globs),
         test("fs_002_a_glob_that_cannot_be_read_refuses_the_start", bad_glob),
+        test("fs_005_a_file_that_is_saved_while_a_jail_starts_does_not_stop_it", saved_meanwhile),
         test("fs_006_the_mask_follows_a_renamed_parent", renamed_parent),
         test("fs_011_a_hidden_file_cannot_be_moved_or_exchanged", moved),
         test("fs_021_names_in_any_case_are_hidden", cases),
@@ -128,6 +132,29 @@ fn bad_glob() -> Result<(), Failed> {
     let output = scene.inside_with(&["--policy", &policy.display().to_string()], "cat .env; echo ran")?;
     ensure(output.status.code() == Some(125) && output.stdout.is_empty(), || printed(&output))?;
     ensure(printed(&output).contains("policy.toml:2"), || printed(&output))
+}
+
+fn saved_meanwhile() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let (new, file) = (scene.outside("new"), scene.path(".env"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let editor = std::thread::spawn(move || {
+        let mut saved = 0;
+        while !told.load(Ordering::Relaxed) {
+            saved += u32::from(fs::write(&new, SECRET).and_then(|()| fs::rename(&new, &file)).is_ok());
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        saved
+    });
+    let outputs: Vec<_> = (0..30).map(|_| scene.inside("echo ran")).collect();
+    stop.store(true, Ordering::Relaxed);
+    let saved = editor.join().map_err(|_| "the editor panicked")?;
+    for output in outputs {
+        let output = output?;
+        ensure(output.status.success() && output.stdout == b"ran\n", || printed(&output))?;
+    }
+    ensure(saved > 100, || format!("saved only {saved} times"))
 }
 
 fn renamed_parent() -> Result<(), Failed> {

@@ -24,6 +24,7 @@ mod lifecycle;
 mod links;
 mod needs;
 mod persist;
+mod places;
 mod privilege;
 mod proc;
 mod pty;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         layers::trials(),
         links::trials(),
         persist::trials(),
+        places::trials(),
         proc::trials(),
         readme::trials(),
         session::trials(),
