@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, UtimensatFlags, fstat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 
 use super::lease::{Directory, Lease};
-use super::masks::{base_of, open_target};
+use super::masks::{base_of, on_target, open_target};
 use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
 use crate::escape::escape;
@@ -211,13 +211,11 @@ fn detach(mount: BorrowedFd<'_>) {
 /// Binds a path onto itself, with added attributes. A path that is gone needs no protection: it cannot be recreated
 /// by accident, and what the workload creates there is reported after the run.
 fn bind_onto_itself(base: BorrowedFd<'_>, path: &Path, attributes: Attributes) -> nix::Result<()> {
-    let target = match open_target(base, path) {
-        Err(Errno::ENOENT) => return Ok(()),
-        other => other?,
-    };
-    let tree = mount::clone_tree(target.as_fd(), c"")?;
-    mount::add_attributes(tree.as_fd(), attributes, true)?;
-    mount::attach(tree.as_fd(), target.as_fd(), c"")
+    on_target(base, path, |target| {
+        let tree = mount::clone_tree(target, c"")?;
+        mount::add_attributes(tree.as_fd(), attributes, true)?;
+        mount::attach(tree.as_fd(), target, c"")
+    })
 }
 
 fn c_name(name: &OsStr) -> nix::Result<CString> {

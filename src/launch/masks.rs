@@ -52,26 +52,20 @@ impl Masks {
 
     /// Puts one stand-in over a path below `base`. A path that is gone needs no mask.
     pub fn apply(&mut self, base: BorrowedFd<'_>, path: &Path, stand_in: StandIn) -> nix::Result<()> {
-        let target = match open_target(base, path) {
-            Err(Errno::ENOENT) => return Ok(()),
-            other => other?,
-        };
-        self.cover(target.as_fd(), stand_in)
+        on_target(base, path, |target| self.cover(target, stand_in))
     }
 
     /// Masks a path that appeared or was replaced after the launch: looks at what is there now.
     pub fn apply_current(&mut self, workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
-        let target = match open_target(workspace, path) {
-            Err(Errno::ENOENT) => return Ok(()),
-            other => other?,
-        };
-        let stat = fstat(&target)?;
-        match stat.st_mode & libc::S_IFMT {
-            // A link shows only what is visible inside; its target is masked by its own path.
-            libc::S_IFLNK => Ok(()),
-            libc::S_IFDIR => self.cover(target.as_fd(), StandIn::Directory),
-            _ => self.cover(target.as_fd(), stand_in_for(&stat)),
-        }
+        on_target(workspace, path, |target| {
+            let stat = fstat(target)?;
+            match stat.st_mode & libc::S_IFMT {
+                // A link shows only what is visible inside; its target is masked by its own path.
+                libc::S_IFLNK => Ok(()),
+                libc::S_IFDIR => self.cover(target, StandIn::Directory),
+                _ => self.cover(target, stand_in_for(&stat)),
+            }
+        })
     }
 
     fn cover(&mut self, target: BorrowedFd<'_>, stand_in: StandIn) -> nix::Result<()> {
@@ -105,6 +99,27 @@ pub fn stand_in_for(stat: &FileStat) -> StandIn {
         mtime: (stat.st_mtime, stat.st_mtime_nsec),
         mode: stat.st_mode,
     }
+}
+
+/// Mounts something on a path; one that is gone needs nothing. Where the host replaces the file between its opening and
+/// the mount, which then fails on the old one (ENOENT), the new one is tried.
+pub fn on_target(
+    base: BorrowedFd<'_>,
+    path: &Path,
+    mut mount: impl FnMut(BorrowedFd<'_>) -> nix::Result<()>,
+) -> nix::Result<()> {
+    const TRIES: usize = 100;
+    let mut result = Ok(());
+    for _ in 0..TRIES {
+        match open_target(base, path) {
+            Err(Errno::ENOENT) => return Ok(()),
+            target => result = mount(target?.as_fd()),
+        }
+        if result != Err(Errno::ENOENT) {
+            break;
+        }
+    }
+    result
 }
 
 /// Opens a mount point below the workspace without following any link, so that it cannot lead elsewhere.

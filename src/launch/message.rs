@@ -191,12 +191,20 @@ impl Channel {
 
     /// Waits for a message.
     pub fn receive<M: DeserializeOwned>(&self) -> nix::Result<(M, Vec<OwnedFd>)> {
-        Self::decode(fdpass::receive(self.0.as_fd(), Wait::Yes)?)
+        self.take(Wait::Yes)
     }
 
     /// Takes a message that is there already; EAGAIN when there is none.
     pub fn receive_now<M: DeserializeOwned>(&self) -> nix::Result<(M, Vec<OwnedFd>)> {
-        Self::decode(fdpass::receive(self.0.as_fd(), Wait::No)?)
+        self.take(Wait::No)
+    }
+
+    fn take<M: DeserializeOwned>(&self, wait: Wait) -> nix::Result<(M, Vec<OwnedFd>)> {
+        match fdpass::receive(self.0.as_fd(), wait) {
+            // The other end closed with messages unread. The kernel says so once, before what waits here: the ending.
+            Err(Errno::ECONNRESET) => Self::decode(fdpass::receive(self.0.as_fd(), wait)?),
+            taken => Self::decode(taken?),
+        }
     }
 
     fn decode<M: DeserializeOwned>((bytes, descriptors): (Vec<u8>, Vec<OwnedFd>)) -> nix::Result<(M, Vec<OwnedFd>)> {

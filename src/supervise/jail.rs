@@ -95,7 +95,11 @@ impl<'a> Jail<'a> {
     }
 
     fn tell(&self, message: &ToInit) -> Result<()> {
-        self.channel.send(message, &[]).map_err(|errno| Error::setup(format!("lost the jail's init: {}", errno.desc())))
+        match self.channel.send(message, &[]) {
+            // Init ends when the workload does; its last message waits, and says how. If there is none, reading says so.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::setup(format!("lost the jail's init: {}", errno.desc()))),
+        }
     }
 
     /// Waits for one thing to happen and serves it. Cancel-safe: it only ever waits for readiness.
