@@ -249,7 +249,7 @@ fn swapped_directory() -> Result<(), Failed> {
 fn unreadable_directory() -> Result<(), Failed> {
     let scene = Scene::new()?;
     scene.write("closed/.env", SECRET)?;
-    fs::set_permissions(scene.path("closed"), fs::Permissions::from_mode(0))?;
+    fs::set_permissions(scene.path("closed"), fs::Permissions::from_mode(0o000))?;
     let output = scene.inside("cat closed/.env; echo ran");
     fs::set_permissions(scene.path("closed"), fs::Permissions::from_mode(0o700))?;
     let output = output?;
