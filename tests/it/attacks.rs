@@ -1,5 +1,7 @@
 //! `docs/attacks.md` names a test or a reason for every case: `JAIL_UPDATE_DOCS=1 cargo test --test it attacks`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
