@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::prepare::{PolicyArgs, Prepared, prepare};
 use super::report::Report;
+use crate::config::check::{self, Ground};
 use crate::config::text::printable;
 use crate::error::{Error, Result};
 use crate::plan::mounts::{Access, Mount};
@@ -47,7 +48,9 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
     let command = if args.command.is_empty() { vec!["sh".into()] } else { args.command };
     let prepared = prepare(&args.policy, command, report)?;
     let path = resolve(&current.join(&args.path), &prepared);
-    let explanation = explain(&prepared.plan, &path);
+    let places = &prepared.places;
+    let ground = Ground::new(&places.home, &places.config_home, &places.state_home);
+    let explanation = explain(&prepared.plan, &path, &ground);
     let text = if args.json {
         let text = serde_json::to_string_pretty(&explanation)
             .map_err(|error| Error::setup(format!("cannot encode the answer: {error}")))?;
@@ -67,6 +70,11 @@ fn resolve(path: &Path, prepared: &Prepared) -> PathBuf {
     {
         return real;
     }
+    clean(path)
+}
+
+/// The path without `.` and `..`.
+fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::from("/");
     for component in path.components() {
         match component {
@@ -80,8 +88,14 @@ fn resolve(path: &Path, prepared: &Prepared) -> PathBuf {
     clean
 }
 
-/// How a path would appear.
-pub fn explain(plan: &Plan, path: &Path) -> Explanation {
+/// How a path would appear. `ground` says which grants a policy may hold at all: no remedy is named that would be refused.
+pub fn explain(plan: &Plan, path: &Path, ground: &Ground) -> Explanation {
+    let grant = |key: &str, access: check::Access| {
+        Some(match check::not_too_broad(path, access, ground) {
+            Ok(()) => format!("{key} = [{:?}] under [filesystem] in your own policy, or --{key}", path.display()),
+            Err(fault) => format!("no policy can change that: {}", fault.message),
+        })
+    };
     let answer = |verdict, rule: String, change: Option<String>| Explanation {
         path: printable(&path.to_string_lossy()),
         verdict,
@@ -108,25 +122,28 @@ pub fn explain(plan: &Plan, path: &Path) -> Explanation {
     let mount = plan.mounts.iter().rev().find(|mount| path.starts_with(mount.path()));
     match mount {
         Some(Mount::Bind { access, why, .. }) => match (access, plan.mode) {
-            (Access::ReadOnly, _) | (Access::Workspace, WorkspaceMode::ReadOnly) => answer(
+            (Access::Workspace, WorkspaceMode::ReadOnly) => answer(
                 "read-only",
                 why.clone(),
-                Some(format!("write = [\"{}\"] under [filesystem] in your own policy, or --write", path.display())),
+                Some("mode = \"direct\" under [workspace] in your own policy".to_owned()),
             ),
+            (Access::ReadOnly, _) => answer("read-only", why.clone(), grant("write", check::Access::Write)),
             (Access::ReadWrite | Access::Workspace, _) => answer("writable", why.clone(), None),
             (Access::Device, _) => answer("device", why.clone(), None),
         },
         Some(Mount::Private { path: at, .. }) => answer(
             "private",
             format!("{} is an empty directory in memory; the host's is not visible", at.display()),
-            Some(format!("read = [\"{}\"] under [filesystem] in your own policy, or --read", path.display())),
+            grant("read", check::Access::Read),
         ),
+        Some(Mount::Symlink { path: at, target }) if path != at => {
+            let beyond = path.strip_prefix(at).unwrap_or(Path::new(""));
+            explain(plan, &clean(&at.parent().unwrap_or(at).join(target).join(beyond)), ground)
+        }
         Some(Mount::Copy { .. }) => answer("read-only", "a copy of the host's file".to_owned(), None),
         Some(Mount::File { .. } | Mount::Symlink { .. }) => answer("read-only", "made for the jail".to_owned(), None),
-        Some(Mount::Directory { .. }) | None => answer(
-            "absent",
-            "no rule shows it".to_owned(),
-            Some(format!("read = [\"{}\"] under [filesystem] in your own policy, or --read", path.display())),
-        ),
+        Some(Mount::Directory { .. }) | None => {
+            answer("absent", "no rule shows it".to_owned(), grant("read", check::Access::Read))
+        }
     }
 }
