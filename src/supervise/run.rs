@@ -15,7 +15,7 @@ use super::session::{self, SessionInfo, Sessions};
 use super::signals::Signals;
 use super::terminal::relay::{InnerEnds, Relay};
 use super::terminal::stdio;
-use super::watch::Watch;
+use super::watch::{HiddenLater, Watch};
 use crate::audit::{self, Event, Recorder};
 use crate::error::{Error, Result};
 use crate::guard;
@@ -67,6 +67,8 @@ pub struct Summary {
     pub hidden: usize,
     /// How many were hidden during the run.
     pub hidden_later: usize,
+    /// The first of these.
+    pub hidden_later_paths: Vec<String>,
     /// What the workload changed that the host will execute.
     pub planted: Vec<String>,
     /// What bounded the run.
@@ -79,15 +81,26 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "session {}: {} hidden", self.session, self.hidden + self.hidden_later)?;
         if self.planted.is_empty() {
-            return write!(f, ", nothing changed that the host executes");
+            write!(f, ", nothing changed that the host executes")?;
+        } else {
+            write!(f, ", {} changed that the host executes:", self.planted.len())?;
         }
-        write!(f, ", {} changed that the host executes:", self.planted.len())?;
         const SHOWN: usize = 12;
         for line in self.planted.iter().take(SHOWN) {
             write!(f, "\n  {line}")?;
         }
         if self.planted.len() > SHOWN {
             write!(f, "\n  and {} more, see {}", self.planted.len() - SHOWN, self.record.display())?;
+        }
+        // Otherwise a test that writes a key and reads it back fails without a word of why.
+        if self.hidden_later > 0 {
+            write!(f, "\nhidden when it appeared, so the command could not read it (`jail explain PATH` tells more):")?;
+        }
+        for path in &self.hidden_later_paths {
+            write!(f, "\n  {path}")?;
+        }
+        if self.hidden_later > self.hidden_later_paths.len() {
+            write!(f, "\n  and {} more", self.hidden_later - self.hidden_later_paths.len())?;
         }
         Ok(())
     }
@@ -122,7 +135,8 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
         session: plan.session.clone(),
         status,
         hidden: plan.masks.len(),
-        hidden_later,
+        hidden_later: hidden_later.count,
+        hidden_later_paths: hidden_later.first,
         planted,
         limits,
         record: recorder.path().to_owned(),
@@ -167,7 +181,7 @@ fn planted(run: &Run<'_>, recorder: &mut Recorder) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-type Served = (Ending, usize, String);
+type Served = (Ending, HiddenLater, String);
 
 fn launch_and_serve(
     run: &Run<'_>,
@@ -226,7 +240,7 @@ async fn serve(
     stdio: &stdio::StdioPlan,
     inner: InnerEnds,
     tell: Tell<'_>,
-) -> Result<(Ending, usize)> {
+) -> Result<(Ending, HiddenLater)> {
     let mut signals = Signals::listen()?;
     let mut jail = Jail::new(run.plan, channel, control, recorder)?;
     // Before the workload starts: what is replaced from now on is seen.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::plan::{GuardAction, Plan};
 use crate::sys::dirent::FileType;
 use crate::sys::readiness;
-use crate::tree::Searched;
+use crate::tree::{Searched, escape};
 use crate::watch::guards::GuardWatcher;
 use crate::watch::{Event, Watcher};
 
@@ -30,8 +30,29 @@ pub struct Watch<'p> {
     guards: GuardWatcher,
     guards_ready: AsyncFd<OwnedFd>,
     rescan: tokio::time::Interval,
-    /// How many paths were hidden since the start.
-    pub hidden: usize,
+    /// What was hidden since the start.
+    pub hidden: HiddenLater,
+}
+
+/// What was hidden after the start.
+#[derive(Debug, Default)]
+pub struct HiddenLater {
+    /// How many paths.
+    pub count: usize,
+    /// The first of them, relative to the workspace or absolute, printable.
+    pub first: Vec<String>,
+}
+
+impl HiddenLater {
+    /// So many names are kept.
+    const KEPT: usize = 12;
+
+    fn add(&mut self, path: &Path) {
+        self.count += 1;
+        if self.first.len() < Self::KEPT {
+            self.first.push(escape(path));
+        }
+    }
 }
 
 /// The watcher of one searched tree.
@@ -65,7 +86,7 @@ impl<'p> Watch<'p> {
             guards_ready: guards.as_fd().try_clone_to_owned().and_then(readiness::readable).map_err(failed)?,
             guards,
             rescan,
-            hidden: 0,
+            hidden: HiddenLater::default(),
         })
     }
 
@@ -116,7 +137,7 @@ impl<'p> Watch<'p> {
                     Event::Appeared { path, .. } if placeholder(&tree.shown.join(&path)) => continue,
                     Event::Replaced { path } => (path, false),
                     Event::Appeared { path, kind, .. } => {
-                        self.hidden += 1;
+                        self.hidden.add(&tree.shown.join(&path));
                         (path, kind == FileType::Directory)
                     }
                     Event::Vanished { .. } => continue,
