@@ -157,7 +157,9 @@ fn missing_layer(step: Step, errno: Errno) -> Option<Layer> {
 pub fn namespace_remedy() -> String {
     let sysctl = |name: &str| fs::read_to_string(Path::new("/proc/sys").join(name)).ok();
     let is = |name: &str, value: &str| sysctl(name).is_some_and(|text| text.trim() == value);
-    if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+    if Path::new(crate::plan::mounts::BRIEF_PATH).exists() {
+        "this is the inside of a jail, and a jail cannot be started in a jail; run the command as it is".to_owned()
+    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
         "AppArmor restricts user namespaces here: put the profile that `jail doctor --apparmor-profile` prints \
          into /etc/apparmor.d/jail and load it with `apparmor_parser -r /etc/apparmor.d/jail`"
             .to_owned()
