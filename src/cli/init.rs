@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// Write your policy for a workspace, with the tool chains found in it
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The workspace; the current directory unless given
+    /// The workspace; the repository around the current directory unless given
     path: Option<PathBuf>,
     /// Replace a policy that is there already
     #[arg(long)]

@@ -116,8 +116,7 @@ fn pending(grants: &[PendingGrant]) -> Option<String> {
 
 const WORKSPACE_HINT: &str = "--workspace names the directory the command works in";
 
-/// The workspace: what `--workspace` names, else the nearest directory upwards that holds `.git`, else the current
-/// one. The home directory and what lies above it are never searched.
+/// The workspace: what `--workspace` names, else the repository around the current directory.
 fn find_workspace(args: &PolicyArgs, current: &Path, home: &Path) -> Result<PathBuf> {
     if let Some(given) = &args.workspace {
         let real = std::fs::canonicalize(current.join(given)).map_err(|error| {
@@ -130,6 +129,12 @@ fn find_workspace(args: &PolicyArgs, current: &Path, home: &Path) -> Result<Path
         }
         return Ok(real);
     }
+    Ok(repository_around(current, home))
+}
+
+/// The nearest directory upwards that holds `.git`, else this one. The home directory and what lies above it are never
+/// searched.
+pub(super) fn repository_around(current: &Path, home: &Path) -> PathBuf {
     let owner = |path: &Path| path.symlink_metadata().map(|found| found.uid()).ok();
     let own = owner(current);
     let found = current
@@ -138,7 +143,7 @@ fn find_workspace(args: &PolicyArgs, current: &Path, home: &Path) -> Result<Path
         // Another user's repository around the current directory is not what the caller works in.
         .take_while(|directory| owner(directory) == own)
         .find(|directory| directory.join(".git").symlink_metadata().is_ok());
-    Ok(found.unwrap_or(current).to_owned())
+    found.unwrap_or(current).to_owned()
 }
 
 fn assemble(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::prepare::repository_around;
 use super::put;
 use crate::config::text::printable;
 use crate::config::trust::TrustStore;
@@ -16,7 +17,7 @@ use crate::escape::escape;
 /// Show what a project's policy asks for, and grant it
 #[derive(Debug, Args)]
 pub struct TrustArgs {
-    /// The workspace; the current directory unless given
+    /// The workspace; the repository around the current directory unless given
     path: Option<PathBuf>,
     /// Agree without being asked
     #[arg(long)]
@@ -61,8 +62,12 @@ pub fn run(args: &TrustArgs, places: &Places, input: Option<&mut dyn BufRead>, o
 
 /// The workspace a command is about.
 pub(super) fn workspace(path: Option<&Path>, places: &Places) -> Result<PathBuf> {
-    let path = path.unwrap_or(Path::new("."));
-    let workspace = path.canonicalize().map_err(|error| Error::setup(format!("{}: {error}", escape(path))))?;
+    let given = path.unwrap_or(Path::new("."));
+    let mut workspace = given.canonicalize().map_err(|error| Error::setup(format!("{}: {error}", escape(given))))?;
+    if path.is_none() {
+        // What `jail run` takes as the workspace from here.
+        workspace = repository_around(&workspace, &places.home);
+    }
     check_workspace(&workspace, &places.home)?;
     Ok(workspace)
 }

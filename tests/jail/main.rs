@@ -22,6 +22,7 @@ mod interactive;
 mod layers;
 mod lifecycle;
 mod links;
+mod messages;
 mod needs;
 mod persist;
 mod places;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         interactive::trials(),
         layers::trials(),
         links::trials(),
+        messages::trials(),
         persist::trials(),
         places::trials(),
         proc::trials(),
