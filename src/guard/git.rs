@@ -14,7 +14,7 @@ use super::{Action, Guard, Placeholder, external};
 use crate::error::{Error, Result};
 use crate::secrets::Reason;
 use crate::sys::dirent::{Buffer, FileType};
-use crate::tree::open::{beneath, read_beneath};
+use crate::tree::open::{beneath, read_beneath, read_through_links};
 use crate::tree::{GitDir, GitKind, Hidden, Query, TreeFacts, escape};
 
 /// Largest configuration file that is read.
@@ -298,8 +298,11 @@ impl Work<'_, '_> {
         if kind_of(self.root, &path)? != Some(FileType::Symlink) {
             return read_config(self.root, &path);
         }
-        let content = std::fs::read(self.query.root.join(&path))
+        let content = read_through_links(&self.query.root.join(&path), CONFIG_LIMIT)
             .map_err(|error| Error::setup(format!("cannot read {}: {error}", escape(&path))))?;
+        if content.len() > CONFIG_LIMIT {
+            return Err(Error::setup(format!("git configuration {} is larger than 1 MiB", escape(&path))));
+        }
         gitconfig::parse(&content)
             .map_err(|line| Error::setup(format!("cannot read git configuration {}, line {}", escape(&path), line.0)))
     }

@@ -273,9 +273,7 @@ impl Init<'_> {
                 }
             }
             ToInit::Continue => {
-                if let Some(pid) = self.running {
-                    let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::SIGCONT);
-                }
+                let _ = kill(Pid::from_raw(-1), Signal::SIGCONT);
             }
             ToInit::Mask { path, .. } => {
                 let name = Path::new(std::ffi::OsStr::from_bytes(&path));
@@ -332,6 +330,8 @@ impl Init<'_> {
                     }
                 }
                 Err(signal) if self.running == Some(pid) => {
+                    // The supervisor stops with it and renews no mask meanwhile, so nothing else may go on either.
+                    let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
                     let _ = channel.send(&FromInit::Stopped(signal as i32), &[]);
                 }
                 Err(_) => {}

@@ -29,6 +29,8 @@ pub enum Reason {
     LinkTarget(PathBuf),
     /// A socket: whoever listens on it is outside.
     Socket,
+    /// A directory that nobody could look into: the workload may own it and open it.
+    Unreadable,
 }
 
 impl fmt::Display for Reason {
@@ -39,6 +41,7 @@ impl fmt::Display for Reason {
             Self::HardLink(of) => write!(f, "another name of {}", crate::tree::escape(of)),
             Self::LinkTarget(link) => write!(f, "target of {}", crate::tree::escape(link)),
             Self::Socket => f.write_str("socket of a process outside"),
+            Self::Unreadable => f.write_str("directory that cannot be searched for secrets"),
         }
     }
 }

@@ -19,6 +19,10 @@ use crate::launch::start::explain;
 use crate::plan::Plan;
 use crate::sys::readiness;
 
+/// Masks that may be under way. Init's answers repeat the path, at most four bytes of text for each of its bytes, and the
+/// longest path that can be mounted on has 4096; the smallest buffer in use holds 200 KiB.
+const UNDER_WAY: usize = 8;
+
 /// What the loop serves.
 #[derive(Debug)]
 pub struct Jail<'a> {
@@ -28,6 +32,8 @@ pub struct Jail<'a> {
     channel_ready: AsyncFd<OwnedFd>,
     control: AsyncFd<OwnedFd>,
     recorder: &'a mut Recorder,
+    /// Masks and guards that init has not answered yet.
+    asked: std::cell::Cell<usize>,
     clients: HashMap<u32, OwnedFd>,
     next_client: u32,
     /// Connections that asked for the end of the run: closed when everything is gone.
@@ -63,6 +69,7 @@ impl<'a> Jail<'a> {
             channel,
             control: readiness::readable(control).map_err(failed)?,
             recorder,
+            asked: std::cell::Cell::new(0),
             clients: HashMap::new(),
             next_client: 1,
             killers: Vec::new(),
@@ -86,12 +93,20 @@ impl<'a> Jail<'a> {
 
     /// Has a path hidden that was replaced or appeared.
     pub fn mask(&self, path: &[u8], directory: bool) -> Result<()> {
+        self.asked.set(self.asked.get() + 1);
         self.tell(&ToInit::Mask { path: path.to_owned(), directory })
     }
 
     /// Has a path protected again that the host replaced.
     pub fn guard(&self, path: &[u8], pin: bool) -> Result<()> {
+        self.asked.set(self.asked.get() + 1);
         self.tell(&ToInit::Guard { path: path.to_owned(), pin })
+    }
+
+    /// Whether init may be asked for one more mask. Both ends of the channel wait when it is full, so more than its
+    /// buffers hold may never be under way: the supervisor would wait for init and init for the supervisor.
+    pub fn has_room(&self) -> bool {
+        self.asked.get() < UNDER_WAY
     }
 
     fn tell(&self, message: &ToInit) -> Result<()> {
@@ -155,6 +170,7 @@ impl<'a> Jail<'a> {
             FromInit::Ended(ending) => Ok(Turn::Ended(ending)),
             FromInit::Ready => Err(Error::setup("init answered out of turn")),
             FromInit::Masked { path, error } => {
+                self.asked.set(self.asked.get().saturating_sub(1));
                 let path = String::from_utf8_lossy(&path).into_owned();
                 tracing::debug!(path, error, "covered again");
                 self.recorder.append(&Event::Masked { path: path.clone(), error: error.as_deref() })?;

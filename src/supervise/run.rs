@@ -171,7 +171,7 @@ fn session_info(plan: &Plan) -> Result<SessionInfo> {
 fn planted(run: &Run<'_>, recorder: &mut Recorder) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for root in run.roots {
-        let after = tree::pass(&root.query)?;
+        let after = tree::pass_again(&root.query)?;
         for mut planted in guard::report(&root.facts, &after) {
             planted.path.0 = root.shown.join(&planted.path.0);
             recorder.append(&Event::Planted { path: escape(&planted.path.0), what: planted.what })?;
@@ -257,7 +257,7 @@ async fn serve(
     let ending = loop {
         tokio::select! {
             turn = jail.turn(&mut signals) => match turn? {
-                Turn::Served | Turn::Started => {}
+                Turn::Served | Turn::Started => watch.renew(&jail)?,
                 Turn::MaskFailed(path, error) => {
                     tell(&format!("cannot hide {path}: {error}; the run is stopped"));
                     jail.end()?;
@@ -267,6 +267,9 @@ async fn serve(
                 Turn::Stopped => {
                     relay.suspend().map_err(|error| Error::setup(format!("cannot stop: {error}")))?;
                     relay.resumed();
+                    // What the host replaced meanwhile is hidden before anything in the jail goes on.
+                    watch.catch_up()?;
+                    watch.renew(&jail)?;
                     jail.resume()?;
                 }
                 Turn::Ended(ending) => break ending,

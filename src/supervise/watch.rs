@@ -1,5 +1,6 @@
 //! Keeps masks and guards in place while the jail runs: what the watchers see becomes a message to init.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,9 @@ pub struct Watch<'p> {
     guards: GuardWatcher,
     guards_ready: AsyncFd<OwnedFd>,
     rescan: tokio::time::Interval,
+    /// What init is to be asked for: what took the place of a masked file first, because that was hidden before.
+    urgent: VecDeque<Ask>,
+    later: VecDeque<Ask>,
     /// What was hidden since the start.
     pub hidden: HiddenLater,
 }
@@ -53,6 +57,13 @@ impl HiddenLater {
             self.first.push(escape(path));
         }
     }
+}
+
+/// One thing to ask init for.
+#[derive(Debug)]
+enum Ask {
+    Mask(PathBuf, bool),
+    Guard(PathBuf, bool),
 }
 
 /// The watcher of one searched tree.
@@ -86,6 +97,8 @@ impl<'p> Watch<'p> {
             guards_ready: guards.as_fd().try_clone_to_owned().and_then(readiness::readable).map_err(failed)?,
             guards,
             rescan,
+            urgent: VecDeque::new(),
+            later: VecDeque::new(),
             hidden: HiddenLater::default(),
         })
     }
@@ -122,7 +135,8 @@ impl<'p> Watch<'p> {
         self.trees.iter().any(|tree| tree.watcher.limited())
     }
 
-    /// Has init renew what fell off and hide what appeared.
+    /// Has init renew what fell off and hide what appeared, as much at once as it can be asked for. Call it again
+    /// whenever init answered.
     pub fn renew(&mut self, jail: &Jail<'_>) -> Result<()> {
         let placeholder = |path: &Path| {
             let placed = |action: &GuardAction| {
@@ -132,23 +146,38 @@ impl<'p> Watch<'p> {
         };
         for tree in &mut self.trees {
             for event in tree.watcher.take_events() {
-                let (path, directory) = match event {
+                match event {
                     // The jail's own, which is covered already. What the host puts in its place is told of as replaced.
-                    Event::Appeared { path, .. } if placeholder(&tree.shown.join(&path)) => continue,
-                    Event::Replaced { path } => (path, false),
+                    Event::Appeared { path, .. } if placeholder(&tree.shown.join(&path)) => {}
+                    Event::Replaced { path } => self.urgent.push_back(Ask::Mask(tree.shown.join(path), false)),
                     Event::Appeared { path, kind, .. } => {
-                        self.hidden.add(&tree.shown.join(&path));
-                        (path, kind == FileType::Directory)
+                        let path = tree.shown.join(path);
+                        self.hidden.add(&path);
+                        self.later.push_back(Ask::Mask(path, kind == FileType::Directory));
                     }
-                    Event::Vanished { .. } => continue,
-                };
-                jail.mask(tree.shown.join(path).as_os_str().as_bytes(), directory)?;
+                    Event::Vanished { .. } => {}
+                }
             }
         }
         for path in self.guards.read()? {
             let pin =
                 self.plan.guards.iter().any(|guard| guard.path == path && matches!(guard.action, GuardAction::Pin));
-            jail.guard(path.as_os_str().as_bytes(), pin)?;
+            self.urgent.push_back(Ask::Guard(path, pin));
+        }
+        while jail.has_room() {
+            match self.urgent.pop_front().or_else(|| self.later.pop_front()) {
+                Some(Ask::Mask(path, directory)) => jail.mask(path.as_os_str().as_bytes(), directory)?,
+                Some(Ask::Guard(path, pin)) => jail.guard(path.as_os_str().as_bytes(), pin)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at everything the kernel has to tell, at once: after a time in which nobody looked.
+    pub fn catch_up(&mut self) -> Result<()> {
+        for tree in &mut self.trees {
+            tree.more |= tree.watcher.read()?;
         }
         Ok(())
     }

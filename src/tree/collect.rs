@@ -6,13 +6,13 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
-use nix::sys::stat::{FileStat, fstatat};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FileStat, fstat, fstatat};
 
-use super::open::read_at;
+use super::open::{beneath, read_at};
 use super::walk::{Dir, Task, Visitor, to_path, walk};
-use super::{CROWD, GitDir, GitKind, Hidden, PathText, Query, TreeFacts};
-use crate::error::Result;
+use super::{CROWD, GitDir, GitKind, Hidden, HiddenKind, PathText, Query, TreeFacts};
+use crate::error::{Error, Result};
 use crate::guard::hostrun::{HostRun, Outward, outward};
 use crate::guard::placeholder::is_placeholder;
 use crate::guard::{placeholder_contents, protects};
@@ -143,7 +143,11 @@ impl Collector<'_> {
             self.found.links.push((path, unless));
             return true;
         }
-        let Some(stat) = Self::stat(dir, entry) else { return true };
+        let Some(stat) = Self::stat(dir, entry) else {
+            // Gone, or in a directory that can be listed and not searched, which its owner can change.
+            self.found.unreadable.push(to_path(dir.path));
+            return true;
+        };
         self.hidden_here += 1;
         self.found.hidden.push(Hidden::from_stat(path, &stat, reason, dir.flags & DEPENDENCY != 0));
         true
@@ -285,10 +289,39 @@ pub(crate) fn public(dir: BorrowedFd<'_>, name: &CStr, kind: FileType, unless: U
 
 /// Walks the workspace.
 pub(super) fn collect(root: BorrowedFd<'_>, query: &Query) -> Result<Found> {
-    walk_from(root, query, Task { path: Vec::new(), flags: 0 }).map(|mut found| {
-        found.directories += 1;
-        found
-    })
+    let mut found = walk_from(root, query, Task { path: Vec::new(), flags: 0 })?;
+    found.directories += 1;
+    let (here, below): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut found.unreadable).into_iter().partition(|path| path.as_os_str().is_empty());
+    if !here.is_empty() {
+        return Err(Error::setup(format!("cannot search all of {} for secrets", super::escape(&query.root)))
+            .hint("make it readable for yourself: chmod u+rx"));
+    }
+    found.hidden.extend(below.iter().filter_map(|path| closed(root, path)));
+    found.unreadable = below;
+    Ok(found)
+}
+
+/// Hides a directory that this user cannot look into: who owns it opens it with chmod(2), and a jail that moved a secret
+/// there could have closed it.
+fn closed(root: BorrowedFd<'_>, path: &Path) -> Option<Hidden> {
+    let looked = beneath(root, path, OFlag::O_PATH).and_then(|fd| fstat(&fd));
+    match looked {
+        Ok(stat) if FileType::from_mode(stat.st_mode) == FileType::Directory => {
+            Some(Hidden::from_stat(path.to_owned(), &stat, Reason::Unreadable, false))
+        }
+        Err(Errno::EACCES | Errno::EPERM) => Some(Hidden {
+            path: path.to_owned(),
+            kind: HiddenKind::Directory,
+            dev: 0,
+            ino: 0,
+            ctime: (0, 0),
+            nlink: 1,
+            reason: Reason::Unreadable,
+            dependency: false,
+        }),
+        _ => None,
+    }
 }
 
 /// Walks a directory that is hidden as a whole for the inodes in it.

@@ -268,6 +268,24 @@ pub fn pass(query: &Query) -> Result<TreeFacts> {
     Ok(facts)
 }
 
+/// Searches again after a run, for [`crate::guard::report`]: what of git cannot be judged becomes a note, or the workload
+/// could keep everything else from being reported.
+///
+/// # Errors
+/// The workspace cannot be opened; a directory cannot be read for another reason than permission.
+pub fn pass_again(query: &Query) -> Result<TreeFacts> {
+    let root = open_root(&query.root)?;
+    let mut facts = TreeFacts::default();
+    let found = collect::collect(root.as_fd(), query)?;
+    collect::finish(query, found, &mut facts);
+    let (git, bare) = (facts.git.clone(), facts.bare.clone());
+    if let Err(error) = crate::guard::apply(root.as_fd(), query, &mut facts) {
+        facts.notes.push(format!("{error}."));
+        (facts.git, facts.bare) = (git, bare);
+    }
+    Ok(facts)
+}
+
 /// Opens the workspace itself. Its path was resolved before; a symbolic link in it now was put there since, and would
 /// lead to a directory nobody asked for.
 pub(crate) fn open_root(root: &Path) -> Result<File> {

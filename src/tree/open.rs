@@ -1,7 +1,7 @@
 //! Opening what lies beneath a directory, never through a symbolic link.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,6 +84,20 @@ fn by_component(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<Owned
 /// What openat2(2) and read(2) return; `EINVAL` where it is not a regular file, `EBUSY` where it grows.
 pub fn read_beneath(root: BorrowedFd<'_>, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Errno> {
     read_all(beneath(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?, limit)
+}
+
+/// Reads the regular file that a path leads to, through links, at most `limit` bytes and one more. Whatever else lies
+/// there is not opened: a device acts on that, and a pipe waits.
+///
+/// # Errors
+/// What open(2) and read(2) return; `EINVAL` where it is not a regular file, `EBUSY` where it grows.
+pub fn read_through_links(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Errno> {
+    let found = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    if fstat(&found)?.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
+        return Err(Errno::EINVAL);
+    }
+    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    read_all(nix::fcntl::open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?, limit)
 }
 
 /// Reads the entry `name` of `dir` if it is a regular file, at most `limit` bytes and one more.

@@ -15,6 +15,7 @@ mod cases;
 mod checks;
 mod crash;
 mod descriptors;
+mod evade;
 mod git;
 mod granted;
 mod hidden;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         bad_input::trials(),
         basics::trials(),
         crash::trials(),
+        evade::trials(),
         git::trials(),
         descriptors::trials(),
         granted::trials(),

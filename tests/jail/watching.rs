@@ -18,6 +18,8 @@ pub fn trials() -> Vec<Needing> {
         test("fs_004_a_secret_that_appears_later_is_hidden", appears_later),
         test("fs_004_a_secret_in_a_directory_that_appears_later_is_hidden", appears_in_new_directory),
         test("a_protected_file_that_the_host_replaced_is_protected_again", protected_again),
+        test("sv_018_a_flood_of_hidden_names_does_not_stall_the_watcher", flooded),
+        test("while_the_supervisor_is_stopped_nothing_in_the_jail_goes_on", stopped),
     ]
 }
 
@@ -123,6 +125,66 @@ fn protected_again() -> Result<(), Failed> {
     let after = fs::read_to_string(scene.path(".git/config"))?;
     if !before.contains("key = value") || before != after {
         return Err(format!("the jail changed .git/config:\n{after}").into());
+    }
+    running.stop(&scene)
+}
+
+/// More messages than the channel between supervisor and init holds, in both directions.
+fn flooded() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let flood = "if [ ! -e flooded ]; then mkdir flood; i=0; while [ $i -lt 3000 ]; do : > flood/.env.$i; i=$((i+1)); done; \
+                 touch flooded; fi; ";
+    let running = Running::start(&scene, &(flood.to_owned() + &LOOK.replace("FILE", ".env")))?;
+    wait_for(&scene.path("flooded"))?;
+    sleep(Duration::from_secs(2));
+    fs::write(scene.outside("new"), format!("NEW={SECRET}\n"))?;
+    fs::rename(scene.outside("new"), scene.path(".env"))?;
+    if !scene.outside_ok("cat .env")?.contains(SECRET) {
+        return Err("the positive control did not read the new secret".into());
+    }
+    let seen = settle(&scene, "seen")?;
+    if seen.contains(SECRET) || seen.is_empty() {
+        return Err(format!("the jail reads {seen:?}").into());
+    }
+    running.stop(&scene)
+}
+
+/// The command stops itself and leaves a process behind that goes on looking.
+fn stopped() -> Result<(), Failed> {
+    use std::os::unix::process::CommandExt;
+    let scene = Scene::new()?;
+    let look = LOOK.replace("FILE", ".env");
+    let script = format!(
+        "setsid sh -c 'while [ ! -e stop ]; do {look}; sleep 0.01; done' & \
+         while [ ! -e seen ]; do sleep 0.01; done; kill -STOP $$; wait"
+    );
+    // A process group of its own, or the tests would stop with it.
+    let child = scene.run_with(&[]).args(["sh", "-c", &script]).stderr(Stdio::inherit()).process_group(0).spawn()?;
+    let running = Running(child);
+    let status = format!("/proc/{}/stat", running.0.id());
+    let start = Instant::now();
+    while !fs::read_to_string(&status)?.contains(") T ") {
+        if start.elapsed() > Duration::from_secs(20) {
+            return Err("the supervisor did not stop with the command".into());
+        }
+        sleep(Duration::from_millis(5));
+    }
+    fs::remove_file(scene.path("seen"))?;
+    fs::write(scene.outside("new"), format!("NEW={SECRET}\n"))?;
+    fs::rename(scene.outside("new"), scene.path(".env"))?;
+    if !scene.outside_ok("cat .env")?.contains(SECRET) {
+        return Err("the positive control did not read the new secret".into());
+    }
+    sleep(Duration::from_millis(500));
+    if let Ok(seen) = fs::read_to_string(scene.path("seen")) {
+        return Err(format!("with the supervisor stopped the jail goes on and reads {seen:?}").into());
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(running.0.id())?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT)?;
+    wait_for(&scene.path("seen"))?;
+    let seen = fs::read_to_string(scene.path("seen"))?;
+    if seen.contains(SECRET) {
+        return Err(format!("after it continued the jail reads {seen:?}").into());
     }
     running.stop(&scene)
 }
