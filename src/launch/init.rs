@@ -4,6 +4,7 @@
 //! secret, is not dumpable, and never executes anything itself. When the supervisor is gone, its end of the channel
 //! reads as closed: init removes what it left on the host and exits, and the kernel kills everything else.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,7 +14,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, setsid};
 
 use super::confine::Confinement;
@@ -24,7 +24,8 @@ use super::message::{Channel, Ending, Failure, FromInit, Stdio, Step, ToInit};
 use super::rootfs::{self, Prepared};
 use super::workload::{self, Command, Ends};
 use crate::plan::Plan;
-use crate::sys::{ctty, net, process};
+use crate::sys::process::{self, Change};
+use crate::sys::{ctty, net};
 
 /// What init gets beside the plan.
 #[derive(Debug)]
@@ -82,6 +83,19 @@ struct Standing {
     terminal: Option<Terminal>,
 }
 
+impl Standing {
+    /// Hides what is at a path of the plan's form now.
+    fn mask(&mut self, path: &[u8]) -> nix::Result<()> {
+        let (base, path) = base_of(self.root.as_fd(), self.workspace.as_fd(), Path::new(OsStr::from_bytes(path)));
+        self.masks.apply_current(base, path)
+    }
+
+    /// Protects what is at a path of the plan's form now.
+    fn guard(&self, path: &[u8], pin: bool) -> nix::Result<()> {
+        Guards::renew(self.root.as_fd(), self.workspace.as_fd(), Path::new(OsStr::from_bytes(path)), pin)
+    }
+}
+
 struct Terminal {
     master: OwnedFd,
     peer: OwnedFd,
@@ -102,7 +116,7 @@ impl Init<'_> {
             Ok(mut standing) => {
                 let master = standing.terminal.as_ref().map(|terminal| terminal.master.as_fd());
                 let sent = channel.send(&FromInit::Ready, master.as_slice());
-                if sent.is_ok() && self.told_to_go(&channel, &mut standing, &confinement, &original) {
+                if sent.is_ok() && Self::told_to_go(&channel, &mut standing) {
                     self.supervised(&channel, standing, &stdio, ends, &confinement, original)
                 } else {
                     self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
@@ -121,22 +135,21 @@ impl Init<'_> {
         outcome
     }
 
-    /// Waits for the word to start. What the host replaced while the jail was built is hidden before.
-    fn told_to_go(
-        &mut self,
-        channel: &Channel,
-        standing: &mut Standing,
-        confinement: &Confinement,
-        original: &SigSet,
-    ) -> bool {
+    /// Waits for the word to start. What the host replaced while the jail was built is hidden before, or nothing starts.
+    fn told_to_go(channel: &Channel, standing: &mut Standing) -> bool {
         loop {
-            match channel.receive::<ToInit>() {
+            let (step, covered, path) = match channel.receive::<ToInit>() {
                 Ok((ToInit::Go, _)) => return true,
-                Ok((message @ (ToInit::Mask { .. } | ToInit::Guard { .. }), descriptors)) => {
-                    self.obey(channel, standing, message, descriptors, confinement, original);
-                }
+                Ok((ToInit::Mask { path, .. }, _)) => (Step::Mask, standing.mask(&path), path),
+                Ok((ToInit::Guard { path, pin }, _)) => (Step::Guard, standing.guard(&path, pin), path),
                 _ => return false,
+            };
+            if let Err(errno) = covered {
+                let failure = step.failed(String::from_utf8_lossy(&path), errno);
+                let _ = channel.send(&FromInit::Failed(failure), &[]);
+                return false;
             }
+            let _ = channel.send(&FromInit::Masked { path, error: None }, &[]);
         }
     }
 
@@ -276,15 +289,11 @@ impl Init<'_> {
                 let _ = kill(Pid::from_raw(-1), Signal::SIGCONT);
             }
             ToInit::Mask { path, .. } => {
-                let name = Path::new(std::ffi::OsStr::from_bytes(&path));
-                let (base, name) = base_of(standing.root.as_fd(), standing.workspace.as_fd(), name);
-                let error = standing.masks.apply_current(base, name).err().map(|errno| errno.desc().to_owned());
+                let error = standing.mask(&path).err().map(|errno| errno.desc().to_owned());
                 let _ = channel.send(&FromInit::Masked { path, error }, &[]);
             }
             ToInit::Guard { path, pin } => {
-                let name = Path::new(std::ffi::OsStr::from_bytes(&path));
-                let renewed = Guards::renew(standing.root.as_fd(), standing.workspace.as_fd(), name, pin);
-                let error = renewed.err().map(|errno| errno.desc().to_owned());
+                let error = standing.guard(&path, pin).err().map(|errno| errno.desc().to_owned());
                 let _ = channel.send(&FromInit::Masked { path, error }, &[]);
             }
             ToInit::Spawn(spawn) => {
@@ -306,37 +315,30 @@ impl Init<'_> {
 
     /// Collects every child that changed; returns the workload's ending.
     fn reap(&mut self, channel: &Channel) -> Option<Ending> {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-        loop {
-            let (pid, change) = match waitid(Id::All, flags) {
-                Ok(WaitStatus::Exited(pid, status)) => (pid, Ok(Ending::Exited(status))),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Ok(Ending::Signaled(signal as i32))),
-                Ok(WaitStatus::Stopped(pid, signal)) => (pid, Err(signal)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
-                Ok(_) | Err(Errno::EINTR) => continue,
-                // A real-time signal that nix has no name for ended or stopped the child; WNOWAIT is not set, so it
-                // is reaped, and only an orphan's status is lost.
-                Err(_) => return None,
-            };
-            match change {
-                Ok(ending) if self.running == Some(pid) => {
-                    self.running = None;
-                    return Some(ending);
-                }
-                Ok(ending) => {
-                    if let Some(index) = self.spawned.iter().position(|(spawned, _)| *spawned == pid) {
-                        let (_, id) = self.spawned.swap_remove(index);
-                        let _ = channel.send(&FromInit::SpawnEnded(id, ending), &[]);
+        while let Ok(Some((pid, change))) = process::collect_child(false, true) {
+            let running = self.running == Some(pid);
+            let ending = match change {
+                Change::Exited(status) => Ending::Exited(status),
+                Change::Killed(signal) => Ending::Signaled(signal),
+                Change::Stopped(signal) => {
+                    if running {
+                        // The supervisor stops with it and renews no mask meanwhile, so nothing else may go on either.
+                        let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
+                        let _ = channel.send(&FromInit::Stopped(signal), &[]);
                     }
+                    continue;
                 }
-                Err(signal) if self.running == Some(pid) => {
-                    // The supervisor stops with it and renews no mask meanwhile, so nothing else may go on either.
-                    let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
-                    let _ = channel.send(&FromInit::Stopped(signal as i32), &[]);
-                }
-                Err(_) => {}
+            };
+            if running {
+                self.running = None;
+                return Some(ending);
+            }
+            if let Some(index) = self.spawned.iter().position(|(spawned, _)| *spawned == pid) {
+                let (_, id) = self.spawned.swap_remove(index);
+                let _ = channel.send(&FromInit::SpawnEnded(id, ending), &[]);
             }
         }
+        None
     }
 }
 
@@ -372,11 +374,5 @@ fn block_signals() -> nix::Result<SigSet> {
 /// Kills and reaps every other process of the jail.
 fn kill_everything() {
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-    loop {
-        match waitid(Id::All, WaitPidFlag::WEXITED) {
-            Err(Errno::ECHILD) => return,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return,
-        }
-    }
+    while process::collect_child(true, false).is_ok() {}
 }

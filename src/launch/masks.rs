@@ -101,7 +101,7 @@ pub fn stand_in_for(stat: &FileStat) -> StandIn {
     }
 }
 
-/// Mounts something on a path; one that is gone needs nothing. Where the host replaces the file between its opening and
+/// Mounts something on a path; one that is gone needs nothing, nor one with a file in place of a directory above it. Where the host replaces the file between its opening and
 /// the mount, which then fails on the old one (ENOENT), the new one is tried.
 pub fn on_target(
     base: BorrowedFd<'_>,
@@ -112,7 +112,7 @@ pub fn on_target(
     let mut result = Ok(());
     for _ in 0..TRIES {
         match open_target(base, path) {
-            Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             target => result = mount(target?.as_fd()),
         }
         if result != Err(Errno::ENOENT) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -38,13 +39,17 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
         .map_err(|errno| Error::setup(format!("cannot reset SIGCHLD: {}", errno.desc())))?;
     match clone_into(ALL_NAMESPACES, cgroup.descriptor()).map_err(explain_clone)? {
         Cloned::Child => {
-            let keep = setup.descriptors();
-            if let Err(errno) = process::keep_only(&keep) {
-                let failure = Step::Descriptors.failed("close_range", errno);
-                let _ = setup.channel.send(&FromInit::Failed(failure), &[]);
-                std::process::exit(1);
-            }
-            init::main(plan, setup)
+            // A panic must not unwind into the supervisor's code, which would clean up after a jail that still stands.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let keep = setup.descriptors();
+                if let Err(errno) = process::keep_only(&keep) {
+                    let failure = Step::Descriptors.failed("close_range", errno);
+                    let _ = setup.channel.send(&FromInit::Failed(failure), &[]);
+                    std::process::exit(1);
+                }
+                init::main(plan, setup)
+            }));
+            std::process::exit(1)
         }
         Cloned::Parent { pid, pidfd } => {
             drop(setup);
@@ -86,7 +91,7 @@ fn wait_until_it_stands(mut launched: Launched) -> Result<Launched> {
 }
 
 impl Launched {
-    /// Lets init end by closing the channel's meaning: it is killed if it does not, then reaped.
+    /// Tells init to end and reaps it; returns how it ended.
     pub fn abandon(&self) -> String {
         let _ = self.channel.send(&ToInit::End, &[]);
         let _ = nix::sys::socket::shutdown(self.channel.as_raw_fd(), nix::sys::socket::Shutdown::Both);

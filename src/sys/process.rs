@@ -1,10 +1,10 @@
-//! Process facilities: fork(2), the thread count, and wiping what /proc/PID shows of this process.
+//! Process facilities: fork(2), waitid(2), the thread count, and wiping what /proc/PID shows of this process.
 
 use std::fs;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork};
 
 /// Forks; the caller must be single-threaded (EBUSY otherwise), so that ordinary Rust is legal in the child.
 pub fn fork_single_threaded() -> nix::Result<ForkResult> {
@@ -49,6 +49,45 @@ pub fn wipe_arguments_and_environment(title: &[u8]) -> nix::Result<()> {
     // SAFETY: `length` bytes fit into the argument area, which was just cleared.
     unsafe { std::ptr::copy_nonoverlapping(title.as_ptr(), arg_start as *mut u8, length) };
     Ok(())
+}
+
+/// What became of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It returned this status.
+    Exited(i32),
+    /// This signal killed it; a number, because real-time signals have no name.
+    Killed(i32),
+    /// This signal stopped it.
+    Stopped(i32),
+}
+
+/// Collects one child that ended or, if `stopped`, stopped (waitid(2)). Without `wait`, `None` when there is none yet.
+///
+/// # Errors
+/// ECHILD without any child.
+pub fn collect_child(wait: bool, stopped: bool) -> nix::Result<Option<(Pid, Change)>> {
+    let flags = libc::WEXITED | if wait { 0 } else { libc::WNOHANG } | if stopped { libc::WSTOPPED } else { 0 };
+    loop {
+        // SAFETY: an all-zero siginfo_t is a valid value of this plain C structure.
+        let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes one siginfo_t, which `found` is.
+        match Errno::result(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut found, flags) }) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        // SAFETY: waitid(2) fills these fields, or leaves the zeros where there is no child to report.
+        let (pid, status) = unsafe { (found.si_pid(), found.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        let change = match found.si_code {
+            libc::CLD_EXITED => Change::Exited(status),
+            libc::CLD_KILLED | libc::CLD_DUMPED => Change::Killed(status),
+            _ => Change::Stopped(status),
+        };
+        return Ok(Some((Pid::from_raw(pid), change)));
+    }
 }
 
 /// Gives a signal its default action again.

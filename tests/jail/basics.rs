@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 
 use crate::needs::{Needing, test};
+use crate::running::Running;
 use crate::scene::{SECRET, Scene, printed, with_input};
 
 /// The tests of this file.
@@ -13,6 +15,7 @@ pub fn trials() -> Vec<Needing> {
     vec![
         test("a_command_runs_and_its_status_comes_back", status_comes_back),
         test("a_signal_that_killed_the_command_is_raised_again", signals_come_back),
+        test("a_real_time_signal_ends_the_run_too", real_time_signal),
         test("the_workspace_is_writable_and_the_files_keep_their_owner", workspace_is_writable),
         test("a_secret_is_blank_with_the_same_size_and_time", secret_is_blank),
         test("git_works_inside_and_stays_clean", git_works),
@@ -43,6 +46,16 @@ fn signals_come_back() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// These signals have no name in most libraries, and init must see the end all the same.
+fn real_time_signal() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let script = "echo ready; sh -c 'kill -34 $$'; while [ ! -e go ]; do sleep 0.01; done; kill -40 $$";
+    let mut running = Running::start(&scene, &[], script)?;
+    scene.write("go", "")?;
+    let status = running.wait(Duration::from_secs(20))?;
+    if status.code() == Some(128 + 40) { Ok(()) } else { Err(format!("{status}").into()) }
 }
 
 fn workspace_is_writable() -> Result<(), Failed> {
