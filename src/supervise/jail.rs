@@ -14,7 +14,7 @@ use super::control::{self, Answer, Request};
 use super::signals::{Asked, Signals};
 use crate::audit::{self, Event, Recorder};
 use crate::error::{Error, Result};
-use crate::launch::message::{Channel, Ending, FromInit, Spawn, ToInit};
+use crate::launch::message::{Channel, Ending, FromInit, Spawn, Step, ToInit};
 use crate::launch::start::explain;
 use crate::plan::Plan;
 use crate::sys::readiness;
@@ -113,7 +113,7 @@ impl<'a> Jail<'a> {
         match self.channel.send(message, &[]) {
             // Init ends when the workload does; its last message waits, and says how. If there is none, reading says so.
             Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-            Err(errno) => Err(Error::setup(format!("lost the jail's init: {}", errno.desc()))),
+            Err(errno) => Err(lost(errno)),
         }
     }
 
@@ -227,10 +227,21 @@ impl<'a> Jail<'a> {
                 let spawn = ToInit::Spawn(Spawn { id, command, directory, term, stdio });
                 let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
                 self.clients.insert(id, client);
-                self.channel
-                    .send(&spawn, &descriptors)
-                    .map_err(|errno| Error::setup(format!("lost the jail's init: {}", errno.desc())))
+                match self.channel.send(&spawn, &descriptors) {
+                    Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+                    // The path of the start directory made it too long: the client's loss, not the run's.
+                    Err(errno @ Errno::EMSGSIZE) => {
+                        self.answer(id, &Answer::Failed(Step::Exec.failed("the command line", errno)), &[]);
+                        self.clients.remove(&id);
+                        Ok(())
+                    }
+                    Err(errno) => Err(lost(errno)),
+                }
             }
         }
     }
+}
+
+fn lost(errno: Errno) -> Error {
+    Error::setup(format!("lost the jail's init: {}", errno.desc()))
 }

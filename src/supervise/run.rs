@@ -119,7 +119,8 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     let result = Leftovers::begin(run.state, plan)
         .and_then(|leftovers| launch_and_serve(run, &sessions, &directory, &leftovers, &mut recorder, tell));
     sessions.remove(&plan.session);
-    let (ending, hidden_later, limits) = match result {
+    let result = result.and_then(|served| Ok((served, planted(run, &mut recorder)?)));
+    let ((ending, hidden_later, limits), planted) = match result {
         Ok(outcome) => outcome,
         Err(error) => {
             // Best effort: the error itself is what the user has to see.
@@ -128,7 +129,6 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
         }
     };
     tracing::debug!(?ending, "everything in the jail has ended");
-    let planted = planted(run, &mut recorder)?;
     let status = ending.status();
     recorder.append(&Event::SessionEnd { status })?;
     let summary = Summary {
@@ -214,22 +214,35 @@ fn launch_and_serve(
         sessions: sessions.directory()?,
         leases: leftovers.shares()?,
     };
-    let launched = start::launch(plan, setup, ours, &cgroup)?;
+    let start::Launched { pid, channel, terminal, .. } = start::launch(plan, setup, ours, &cgroup)?;
+    let [stdin, stdout, stderr] = outside;
+    let inner = InnerEnds { pty: terminal, stdin, stdout, stderr };
+    let result = stand_by(run, channel, control, recorder, &stdio, inner, tell);
+    // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
+    let _ = nix::sys::wait::waitpid(pid, None);
+    let (ending, hidden_later) = result?;
+    Ok((ending, hidden_later, cgroup.describe()))
+}
+
+/// Serves a jail that stands. It ends with the channel, however this returns.
+fn stand_by(
+    run: &Run<'_>,
+    channel: Channel,
+    control: OwnedFd,
+    recorder: &mut Recorder,
+    stdio: &stdio::StdioPlan,
+    inner: InnerEnds,
+    tell: Tell<'_>,
+) -> Result<(Ending, HiddenLater)> {
     // Its memory holds the user's environment: no core dump, no tracer. Not earlier, because the id maps of a process
     // that is not dumpable belong to root.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))?;
-    let [stdin, stdout, stderr] = outside;
-    let inner = InnerEnds { pty: launched.terminal, stdin, stdout, stderr };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::setup(format!("cannot start the event loop: {error}")))?;
-    let result = runtime.block_on(serve(run, launched.channel, control, recorder, &stdio, inner, tell));
-    // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
-    let _ = nix::sys::wait::waitpid(launched.pid, None);
-    let (ending, hidden_later) = result?;
-    Ok((ending, hidden_later, cgroup.describe()))
+    runtime.block_on(serve(run, channel, control, recorder, stdio, inner, tell))
 }
 
 async fn serve(
@@ -256,6 +269,8 @@ async fn serve(
     jail.go()?;
     let ending = loop {
         tokio::select! {
+            // Init's answers first: what waits to be hidden waits for them.
+            biased;
             turn = jail.turn(&mut signals) => match turn? {
                 Turn::Served | Turn::Started => watch.renew(&jail)?,
                 Turn::MaskFailed(path, error) => {

@@ -11,8 +11,12 @@ pub const MAX_DESCRIPTORS: usize = 8;
 /// Longest message in bytes.
 pub const MAX_MESSAGE: usize = 128 * 1024;
 
-/// Sends one message with its descriptors. A peer that is gone is EPIPE, never a signal.
+/// Sends one message with its descriptors. A peer that is gone is EPIPE, never a signal; what the receiver would cut is
+/// EMSGSIZE here already.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(Errno::EMSGSIZE);
+    }
     let raw: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &control[..0] } else { &control[..] };

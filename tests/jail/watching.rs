@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 
 use crate::needs::{Needing, test};
-use crate::scene::{SECRET, Scene};
+use crate::scene::{SECRET, Scene, printed};
 
 /// The tests of this file.
 pub fn trials() -> Vec<Needing> {
@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Needing> {
         test("fs_005_a_secret_that_an_editor_saved_again_is_hidden_again", saved_again),
         test("fs_004_a_secret_that_appears_later_is_hidden", appears_later),
         test("fs_004_a_secret_in_a_directory_that_appears_later_is_hidden", appears_in_new_directory),
+        test("secrets_that_appear_as_the_run_ends_do_not_change_how_it_ends", appear_at_the_end),
         test("a_protected_file_that_the_host_replaced_is_protected_again", protected_again),
         test("sv_018_a_flood_of_hidden_names_does_not_stall_the_watcher", flooded),
         test("while_the_supervisor_is_stopped_nothing_in_the_jail_goes_on", stopped),
@@ -187,4 +188,19 @@ fn stopped() -> Result<(), Failed> {
         return Err(format!("after it continued the jail reads {seen:?}").into());
     }
     running.stop(&scene)
+}
+
+/// The supervisor still has things to tell when init has ended.
+fn appear_at_the_end() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let mut hidden = 0;
+    for round in 0..5 {
+        let script = format!("for number in $(seq 100); do echo x > .env.{round}.$number; done; exit 7");
+        let output = scene.inside_with(&[], &script)?;
+        if output.status.code() != Some(7) {
+            return Err(printed(&output).into());
+        }
+        hidden += scene.outside_ok("ls .env.*")?.lines().count();
+    }
+    if hidden > 0 { Ok(()) } else { Err("no secret appeared".into()) }
 }
