@@ -267,15 +267,20 @@ fn drop_redundant(mounts: Vec<Mount>) -> Vec<Mount> {
     let mut kept: Vec<Mount> = Vec::with_capacity(mounts.len());
     for mount in mounts {
         let redundant = match &mount {
-            // Sorted: whatever is above a path comes before it, and the nearest last.
-            Mount::Bind { path, source, access, .. } => kept.iter().rev().any(|other| match other {
-                Mount::Bind { path: above, source: above_source, access: above_access, directory: true, .. } => {
-                    path != above
-                        && above_access == access
-                        && path.strip_prefix(above).is_ok_and(|rest| above_source.join(rest) == *source)
+            // Sorted: whatever is above a path comes before it, and the nearest last. Only that one counts: it covers
+            // what lies further up.
+            Mount::Bind { path, source, access, .. } => {
+                match kept.iter().rev().find(|other| path.starts_with(other.path())) {
+                    Some(Mount::Bind {
+                        path: above, source: above_source, access: above_access, directory, ..
+                    }) => {
+                        *directory
+                            && above_access == access
+                            && path.strip_prefix(above).is_ok_and(|rest| above_source.join(rest) == *source)
+                    }
+                    _ => false,
                 }
-                _ => false,
-            }),
+            }
             _ => false,
         };
         if !redundant {
@@ -305,4 +310,29 @@ fn made_files(identity: &Identity, place: &Place<'_>) -> Vec<(&'static str, Stri
         ("/etc/resolv.conf", "# jail: names are resolved by the policy proxy\n".to_owned()),
         (BRIEF_PATH, place.brief.to_owned()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_is_left_out_only_where_the_nearest_one_above_shows_the_same() {
+        let bind = |path: &str, access| Mount::Bind {
+            path: path.into(),
+            source: path.into(),
+            access,
+            directory: true,
+            why: String::new(),
+        };
+        let all = vec![
+            bind("/opt", Access::ReadOnly),
+            bind("/opt/seen", Access::ReadOnly),
+            bind("/opt/state", Access::ReadWrite),
+            bind("/opt/state/settings", Access::ReadOnly),
+        ];
+        let kept = drop_redundant(all);
+        let kept: Vec<&Path> = kept.iter().map(Mount::path).collect();
+        assert_eq!(kept, ["/opt", "/opt/state", "/opt/state/settings"].map(Path::new));
+    }
 }
