@@ -169,7 +169,7 @@ pub fn apply(confinement: &Confinement) -> Result<Enforced, ConfineError> {
     if !nix_prctl::get_no_new_privs().map_err(ConfineError::NoNewPrivs)? {
         return Err(ConfineError::NoNewPrivs(Errno::EPERM));
     }
-    close_all_but(&confinement.keep_fds)?;
+    sys::close_range::close_all_but(&confinement.keep_fds).map_err(ConfineError::Close)?;
     let landlock_skipped = match &confinement.landlock {
         Some(plan) => restrict(plan)?,
         None => Vec::new(),
@@ -228,21 +228,6 @@ fn drop_capabilities(held: Capabilities) -> Result<bool, ConfineError> {
         return Err(ConfineError::Remain(CapSet::Bounding));
     }
     Ok(bounding_set_empty)
-}
-
-/// Closes every descriptor above 2 except `keep`.
-fn close_all_but(keep: &[RawFd]) -> Result<(), ConfineError> {
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
-    keep.sort_unstable();
-    keep.dedup();
-    let mut first = 3;
-    for fd in keep {
-        if first < fd {
-            sys::close_range::close_range(first, fd - 1).map_err(ConfineError::Close)?;
-        }
-        first = fd + 1;
-    }
-    sys::close_range::close_range(first, u32::MAX).map_err(ConfineError::Close)
 }
 
 /// Enters the Landlock domain; returns the optional paths that do not exist.

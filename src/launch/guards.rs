@@ -22,7 +22,7 @@ use super::rootfs::{relative, write_new_file};
 use crate::escape::escape;
 use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_placeholder};
 use crate::plan::{Guard, GuardAction, Plan};
-use crate::sys::mount::{self, Attributes, Walk};
+use crate::sys::mount::{self, Attributes};
 
 /// What has to be undone when the run ends.
 #[derive(Debug, Default)]
@@ -121,13 +121,7 @@ impl Guards {
         let (Some(name), parent) = (path.file_name(), path.parent().unwrap_or(Path::new(""))) else {
             return Err(Errno::EINVAL);
         };
-        let parent = mount::open_beneath(
-            base,
-            &relative(parent)?,
-            (OFlag::O_PATH | OFlag::O_DIRECTORY).bits(),
-            0,
-            Walk::BeneathNoLinks,
-        )?;
+        let parent = mount::open_beneath(base, &relative(parent)?, (OFlag::O_PATH | OFlag::O_DIRECTORY).bits(), 0)?;
         let name = c_name(name)?;
         let directory = Directory::of(&fstat(&parent)?);
         if !self.leases.iter().any(|lease| lease.directory == directory) {

@@ -140,7 +140,7 @@ impl Init<'_> {
         loop {
             let (step, covered, path) = match channel.receive::<ToInit>() {
                 Ok((ToInit::Go, _)) => return true,
-                Ok((ToInit::Mask { path, .. }, _)) => (Step::Mask, standing.mask(&path), path),
+                Ok((ToInit::Mask { path }, _)) => (Step::Mask, standing.mask(&path), path),
                 Ok((ToInit::Guard { path, pin }, _)) => (Step::Guard, standing.guard(&path, pin), path),
                 _ => return false,
             };
@@ -288,7 +288,7 @@ impl Init<'_> {
             ToInit::Continue => {
                 let _ = kill(Pid::from_raw(-1), Signal::SIGCONT);
             }
-            ToInit::Mask { path, .. } => {
+            ToInit::Mask { path } => {
                 let error = standing.mask(&path).err().map(|errno| errno.desc().to_owned());
                 let _ = channel.send(&FromInit::Masked { path, error }, &[]);
             }

@@ -13,7 +13,7 @@ use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
 use crate::escape::escape;
 use crate::plan::{Plan, StandIn};
-use crate::sys::mount::{self, Attributes, Walk};
+use crate::sys::mount::{self, Attributes};
 
 /// Stand-ins up to this size hold blanks; larger ones are holes, which read as zeros and cost no memory.
 const BLANK_LIMIT: u64 = 64 * 1024;
@@ -124,13 +124,7 @@ pub fn on_target(
 
 /// Opens a mount point below the workspace without following any link, so that it cannot lead elsewhere.
 pub fn open_target(workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
-    mount::open_beneath(
-        workspace,
-        &relative(path)?,
-        (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(),
-        0,
-        Walk::BeneathNoLinks,
-    )
+    mount::open_beneath(workspace, &relative(path)?, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0)
 }
 
 /// Blank content: spaces and a final line end, harmless to whatever parses the file.

@@ -22,10 +22,8 @@ pub enum ToInit {
     Continue,
     /// Put a mask over a path that was replaced or appeared (relative to the workspace, as bytes).
     Mask {
-        /// Relative to the workspace.
+        /// Relative to the workspace or absolute.
         path: Vec<u8>,
-        /// Whether it is a directory.
-        directory: bool,
     },
     /// Protect a path again that the host replaced (relative to the workspace or absolute, as bytes).
     Guard {
@@ -160,9 +158,6 @@ pub enum Step {
     /// Executing the command.
     #[error("cannot execute the command")]
     Exec,
-    /// Talking to the supervisor.
-    #[error("lost the supervisor")]
-    Channel,
 }
 
 impl Step {

@@ -15,7 +15,7 @@ use nix::unistd::{fchdir, pivot_root, symlinkat};
 use super::message::{Failure, Step};
 use crate::escape::escape;
 use crate::plan::{Access, Mount, Plan};
-use crate::sys::mount::{self, Attributes, Walk};
+use crate::sys::mount::{self, Attributes};
 
 /// Trees that root's supervisor cloned and idmapped before the launch, by their path inside.
 pub type Prepared = HashMap<PathBuf, OwnedFd>;
@@ -86,7 +86,7 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
     for (path, searched) in &plan.searched {
         let flags = (OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
         let found = relative(path)
-            .and_then(|path| mount::open_beneath(root.as_fd(), &path, flags, 0, Walk::BeneathNoLinks))
+            .and_then(|path| mount::open_beneath(root.as_fd(), &path, flags, 0))
             .and_then(|found| nix::sys::stat::fstat(&found))
             .map_err(fail(&path.display().to_string()))?;
         if (found.st_dev, found.st_ino) != *searched {
@@ -109,15 +109,7 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
     mount::attach(masks.as_fd(), scratch.as_fd(), c"").map_err(fail("attach masks"))?;
 
     let workspace = relative(&plan.workspace)
-        .and_then(|path| {
-            mount::open_beneath(
-                root.as_fd(),
-                &path,
-                (OFlag::O_PATH | OFlag::O_DIRECTORY).bits(),
-                0,
-                Walk::BeneathNoLinks,
-            )
-        })
+        .and_then(|path| mount::open_beneath(root.as_fd(), &path, (OFlag::O_PATH | OFlag::O_DIRECTORY).bits(), 0))
         .map_err(fail(&escape(&plan.workspace)))?;
     Ok(Root { root, masks, workspace })
 }
@@ -188,13 +180,7 @@ fn apply(
                 }
             }
             // Without links: a directory of the host that was bound earlier could hold one that leads elsewhere.
-            let point = mount::open_beneath(
-                parents.root,
-                &target,
-                (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(),
-                0,
-                Walk::BeneathNoLinks,
-            )?;
+            let point = mount::open_beneath(parents.root, &target, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0)?;
             mount::attach(tree.as_fd(), point.as_fd(), c"")
         }
     }
@@ -248,13 +234,7 @@ impl Parents<'_> {
 
 /// Creates a file that must not exist yet and fills it.
 pub fn write_new_file(dir: BorrowedFd<'_>, name: &CStr, content: &[u8], mode: u32) -> nix::Result<OwnedFd> {
-    let file = mount::open_beneath(
-        dir,
-        name,
-        (OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL).bits(),
-        mode,
-        Walk::BeneathNoLinks,
-    )?;
+    let file = mount::open_beneath(dir, name, (OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL).bits(), mode)?;
     let mut rest = content;
     while !rest.is_empty() {
         match nix::unistd::write(file.as_fd(), rest) {
@@ -326,13 +306,7 @@ pub fn mount_proc(root: &Root) -> Result<(), Failure> {
     mkdirat(masks, c"none", Mode::from_bits_truncate(0o555)).map_err(fail("cover"))?;
     for (name, _) in PROC_HIDDEN {
         let name = CString::new(*name).map_err(|_| fail("cover")(Errno::EINVAL))?;
-        let target = match mount::open_beneath(
-            proc.as_fd(),
-            &name,
-            (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(),
-            0,
-            Walk::BeneathNoLinks,
-        ) {
+        let target = match mount::open_beneath(proc.as_fd(), &name, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0) {
             Ok(target) => target,
             Err(Errno::ENOENT) => continue,
             Err(errno) => return Err(Step::Proc.failed(format!("/proc/{}", name.to_string_lossy()), errno)),

@@ -92,9 +92,9 @@ impl<'a> Jail<'a> {
     }
 
     /// Has a path hidden that was replaced or appeared.
-    pub fn mask(&self, path: &[u8], directory: bool) -> Result<()> {
+    pub fn mask(&self, path: &[u8]) -> Result<()> {
         self.asked.set(self.asked.get() + 1);
-        self.tell(&ToInit::Mask { path: path.to_owned(), directory })
+        self.tell(&ToInit::Mask { path: path.to_owned() })
     }
 
     /// Has a path protected again that the host replaced.

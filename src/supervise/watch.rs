@@ -12,7 +12,6 @@ use tokio::io::unix::AsyncFd;
 use super::jail::Jail;
 use crate::error::{Error, Result};
 use crate::plan::{GuardAction, Plan};
-use crate::sys::dirent::FileType;
 use crate::sys::readiness;
 use crate::tree::{Searched, escape};
 use crate::watch::guards::GuardWatcher;
@@ -62,7 +61,7 @@ impl HiddenLater {
 /// One thing to ask init for.
 #[derive(Debug)]
 enum Ask {
-    Mask(PathBuf, bool),
+    Mask(PathBuf),
     Guard(PathBuf, bool),
 }
 
@@ -149,11 +148,11 @@ impl<'p> Watch<'p> {
                 match event {
                     // The jail's own, which is covered already. What the host puts in its place is told of as replaced.
                     Event::Appeared { path, .. } if placeholder(&tree.shown.join(&path)) => {}
-                    Event::Replaced { path } => self.urgent.push_back(Ask::Mask(tree.shown.join(path), false)),
-                    Event::Appeared { path, kind, .. } => {
+                    Event::Replaced { path } => self.urgent.push_back(Ask::Mask(tree.shown.join(path))),
+                    Event::Appeared { path, .. } => {
                         let path = tree.shown.join(path);
                         self.hidden.add(&path);
-                        self.later.push_back(Ask::Mask(path, kind == FileType::Directory));
+                        self.later.push_back(Ask::Mask(path));
                     }
                     Event::Vanished { .. } => {}
                 }
@@ -166,7 +165,7 @@ impl<'p> Watch<'p> {
         }
         while jail.has_room() {
             match self.urgent.pop_front().or_else(|| self.later.pop_front()) {
-                Some(Ask::Mask(path, directory)) => jail.mask(path.as_os_str().as_bytes(), directory)?,
+                Some(Ask::Mask(path)) => jail.mask(path.as_os_str().as_bytes())?,
                 Some(Ask::Guard(path, pin)) => jail.guard(path.as_os_str().as_bytes(), pin)?,
                 None => break,
             }

@@ -24,8 +24,6 @@ impl Attributes {
     pub const NO_DEV: Self = Self(0x4);
     /// Nothing can be executed.
     pub const NO_EXEC: Self = Self(0x8);
-    /// Access times are not updated.
-    pub const NO_ATIME: Self = Self(0x10);
 
     /// Both sets together.
     #[must_use]
@@ -43,7 +41,6 @@ struct MountAttr {
 }
 
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
-const MOUNT_ATTR_ATIME: u64 = 0x70;
 const OPEN_TREE_CLONE: u32 = 1;
 const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
 const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x4;
@@ -74,30 +71,10 @@ pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr) -> nix::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) })
 }
 
-/// Adds attributes to every mount of a tree and makes it private.
+/// Adds attributes to a mount, or to every mount of its tree, and makes it private.
 pub fn add_attributes(tree: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> nix::Result<()> {
-    change_attributes(tree, attributes, Attributes::default(), recursive)
-}
-
-/// Adds and removes attributes of a mount, or of every mount of its tree, and makes it private.
-pub fn change_attributes(
-    tree: BorrowedFd<'_>,
-    add: Attributes,
-    remove: Attributes,
-    recursive: bool,
-) -> nix::Result<()> {
-    // The access-time mode is a field of its own: setting a value asks for the field to be cleared first.
-    let atime = if add.0 & Attributes::NO_ATIME.0 != 0 { MOUNT_ATTR_ATIME } else { 0 };
-    set_attributes(
-        tree,
-        &MountAttr {
-            attr_set: add.0,
-            attr_clr: remove.0 | atime,
-            propagation: u64::from(libc::MS_PRIVATE as u32),
-            userns_fd: 0,
-        },
-        recursive,
-    )
+    let propagation = u64::from(libc::MS_PRIVATE as u32);
+    set_attributes(tree, &MountAttr { attr_set: attributes.0, attr_clr: 0, propagation, userns_fd: 0 }, recursive)
 }
 
 /// Translates the owners of a detached tree by the id maps of a user namespace (idmapped mount, real root only).
@@ -163,15 +140,6 @@ pub fn new_filesystem(kind: &CStr, options: &[(&CStr, &CStr)], attributes: Attri
     owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes.0) })
 }
 
-/// How openat2(2) may walk a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walk {
-    /// Stay below the directory and follow no symbolic link at all.
-    BeneathNoLinks,
-    /// Treat the directory as the root for absolute links and `..`; follow links, but no magic links.
-    InRoot,
-}
-
 #[repr(C)]
 struct OpenHow {
     flags: u64,
@@ -179,20 +147,16 @@ struct OpenHow {
     resolve: u64,
 }
 
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 const RESOLVE_BENEATH: u64 = 0x08;
-const RESOLVE_IN_ROOT: u64 = 0x10;
 
-/// Opens `path` below `dir` with the given restriction on the walk. `flags` are open(2) flags; O_CLOEXEC is added.
-pub fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, walk: Walk) -> nix::Result<OwnedFd> {
+/// Opens `path` below `dir`, staying below it and following no symbolic link at all. `flags` are open(2) flags; O_CLOEXEC
+/// is added.
+pub fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32) -> nix::Result<OwnedFd> {
     let how = OpenHow {
         flags: (flags | libc::O_CLOEXEC) as u64,
         mode: u64::from(mode),
-        resolve: match walk {
-            Walk::BeneathNoLinks => RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-            Walk::InRoot => RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-        },
+        resolve: RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
     };
     loop {
         // SAFETY: `path` is a valid C string and `how` a live, correctly sized structure.

@@ -113,16 +113,5 @@ pub fn keep_only(keep: &[i32]) -> nix::Result<()> {
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;
     drop(null);
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
-    keep.sort_unstable();
-    let mut next = 3;
-    for fd in keep.into_iter().chain([u32::MAX]) {
-        if next < fd {
-            // SAFETY: plain integers. Descriptors owned by values that live on in this process are closed behind
-            // their back; init never drops or uses those values.
-            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, next, fd - 1, 0) })?;
-        }
-        next = fd.saturating_add(1);
-    }
-    Ok(())
+    super::close_range::close_all_but(keep)
 }

@@ -9,15 +9,6 @@ use tokio::io::unix::AsyncFd;
 
 /// Watches a descriptor for being readable. Needs a running tokio; the descriptor should be non-blocking.
 pub fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    register(descriptor, Interest::READABLE)
-}
-
-/// Watches a descriptor for being writable. Needs a running tokio; the descriptor should be non-blocking.
-pub fn writable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    register(descriptor, Interest::WRITABLE)
-}
-
-fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` owns its number alone and always returns the same one; the `AsyncFd` owns the `OwnedFd`.
-    unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(|error| error.into_parts().1)
+    unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(|error| error.into_parts().1)
 }
