@@ -266,8 +266,14 @@ async fn serve(
     tokio::pin!(clock);
     let mut timed_out = false;
     let mut silent = false;
-    jail.go()?;
+    // What lets the workload run, said behind everything that is to be hidden before.
+    let mut word: Option<fn(&Jail<'_>) -> Result<()>> = Some(|jail| jail.go());
     let ending = loop {
+        if watch.is_settled()
+            && let Some(say) = word.take()
+        {
+            say(&jail)?;
+        }
         tokio::select! {
             // Init's answers first: what waits to be hidden waits for them.
             biased;
@@ -285,7 +291,7 @@ async fn serve(
                     // What the host replaced meanwhile is hidden before anything in the jail goes on.
                     watch.catch_up()?;
                     watch.renew(&jail)?;
-                    jail.resume()?;
+                    word = Some(|jail| jail.resume());
                 }
                 Turn::Ended(ending) => break ending,
             },

@@ -173,6 +173,11 @@ impl<'p> Watch<'p> {
         Ok(())
     }
 
+    /// Whether init was asked for everything that was seen. Only then may the workload start or go on.
+    pub fn is_settled(&self) -> bool {
+        self.urgent.is_empty() && self.later.is_empty()
+    }
+
     /// Looks at everything the kernel has to tell, at once: after a time in which nobody looked.
     pub fn catch_up(&mut self) -> Result<()> {
         for tree in &mut self.trees {
