@@ -72,7 +72,8 @@ struct Init<'a> {
     plan: &'a Plan,
     guards: Guards,
     running: Option<Pid>,
-    spawned: Vec<(Pid, u32)>,
+    /// Commands of `jail exec`, each with its terminal as far as it has one.
+    spawned: Vec<(Pid, u32, Option<OwnedFd>)>,
 }
 
 /// A jail that stands.
@@ -209,13 +210,16 @@ impl Init<'_> {
             Command { words: &self.plan.command, environment: &self.plan.environment, directory: &self.plan.directory };
         let terminal = standing.terminal.as_ref().map(|terminal| terminal.peer.as_fd());
         let started = workload::start(&command, stdio, ends, terminal, false, confinement, &original);
+        let mut peer = None;
         let result = match started {
             Ok(pid) => {
                 self.running = Some(pid);
                 let _ = channel.send(&FromInit::Started, &[]);
-                // Only the workload may hold the terminal: the master sees its end when the last holder is gone.
+                // The peer stays open until everything has ended: a workload may close the terminal and open /dev/tty
+                // later, and a master without any peer reads as gone.
                 if let Some(terminal) = standing.terminal.take() {
-                    drop(terminal.peer);
+                    drop(terminal.master);
+                    peer = Some(terminal.peer);
                 }
                 self.watch(channel, &mut standing, confinement, &original)
             }
@@ -225,6 +229,8 @@ impl Init<'_> {
             }
         };
         kill_everything();
+        // Now the master sees the end of what was written.
+        drop(peer);
         self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
         if let Ok(Some(ending)) = result {
             let _ = channel.send(&FromInit::Ended(ending), &[]);
@@ -299,8 +305,9 @@ impl Init<'_> {
             ToInit::Spawn(spawn) => {
                 let id = spawn.id;
                 match workload::spawn(&spawn, descriptors, &self.plan.environment, confinement, original) {
-                    Ok((pid, master)) => {
-                        self.spawned.push((pid, id));
+                    Ok((pid, terminal)) => {
+                        let (master, peer) = terminal.unzip();
+                        self.spawned.push((pid, id, peer));
                         let master = master.as_ref().map(AsFd::as_fd);
                         let _ = channel.send(&FromInit::Spawned(id), master.as_slice());
                     }
@@ -333,8 +340,9 @@ impl Init<'_> {
                 self.running = None;
                 return Some(ending);
             }
-            if let Some(index) = self.spawned.iter().position(|(spawned, _)| *spawned == pid) {
-                let (_, id) = self.spawned.swap_remove(index);
+            if let Some(index) = self.spawned.iter().position(|(spawned, ..)| *spawned == pid) {
+                let (_, id, peer) = self.spawned.swap_remove(index);
+                drop(peer);
                 let _ = channel.send(&FromInit::SpawnEnded(id, ending), &[]);
             }
         }

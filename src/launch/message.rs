@@ -49,6 +49,8 @@ pub struct Spawn {
     pub directory: Vec<u8>,
     /// Value of TERM for a terminal.
     pub term: Option<Vec<u8>>,
+    /// Rows and columns of a terminal: it has its size before the command runs.
+    pub size: Option<(u16, u16)>,
     /// For stdin, stdout and stderr in turn.
     pub stdio: [Stdio; 3],
 }

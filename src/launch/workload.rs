@@ -15,7 +15,7 @@ use super::confine::{self, Confinement};
 use super::init::open_terminal_pair;
 use super::message::{Failure, Spawn, Stdio, Step};
 use crate::escape::escape;
-use crate::sys::{ctty, process};
+use crate::sys::{ctty, process, tty};
 
 /// The workload's ends of pipes, for stdin, stdout and stderr.
 pub type Ends = [Option<OwnedFd>; 3];
@@ -79,14 +79,14 @@ pub fn start(
     }
 }
 
-/// Starts a further command for `jail exec`; returns its terminal's master if it has one.
+/// Starts a further command for `jail exec`; returns its terminal's master and peer if it has one.
 pub fn spawn(
     spawn: &Spawn,
     descriptors: Vec<OwnedFd>,
     environment: &[(OsString, OsString)],
     confinement: &Confinement,
     mask: &SigSet,
-) -> Result<(Pid, Option<OwnedFd>), Failure> {
+) -> Result<(Pid, Option<(OwnedFd, OwnedFd)>), Failure> {
     let words: Vec<OsString> = spawn.command.iter().map(|word| OsString::from_vec(word.clone())).collect();
     let mut environment = environment.to_vec();
     if let Some(term) = &spawn.term {
@@ -96,11 +96,19 @@ pub fn spawn(
     let mut descriptors = descriptors.into_iter();
     let ends = spawn.stdio.map(|kind| if kind == Stdio::Pipe { descriptors.next() } else { None });
     let pair = if spawn.stdio.contains(&Stdio::Terminal) { Some(open_terminal_pair()?) } else { None };
+    if let (Some((master, _)), Some((ws_row, ws_col))) = (&pair, spawn.size) {
+        let size = nix::pty::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        tty::set_window_size(master, &size).map_err(|error| Failure {
+            step: Step::Terminal,
+            detail: format!("TIOCSWINSZ: {error}"),
+            errno: error.raw_os_error().unwrap_or(0),
+        })?;
+    }
     let directory = OsStr::from_bytes(&spawn.directory);
     let command = Command { words: &words, environment: &environment, directory: Path::new(directory) };
     let peer = pair.as_ref().map(|(_, peer)| peer.as_fd());
     let pid = start(&command, &spawn.stdio, ends, peer, true, confinement, mask)?;
-    Ok((pid, pair.map(|(master, _)| master)))
+    Ok((pid, pair))
 }
 
 enum Never {}

@@ -25,6 +25,8 @@ pub enum Request {
         directory: Vec<u8>,
         /// TERM of the client's terminal.
         term: Option<Vec<u8>>,
+        /// Its rows and columns.
+        size: Option<(u16, u16)>,
         /// For stdin, stdout and stderr in turn.
         stdio: [Stdio; 3],
     },

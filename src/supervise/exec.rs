@@ -12,7 +12,7 @@ use super::terminal::stdio;
 use crate::error::{Error, Result};
 use crate::launch::message::{Ending, Stdio};
 use crate::launch::start::explain;
-use crate::sys::readiness;
+use crate::sys::{readiness, tty};
 
 /// What to run.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub fn run(control: &Path, exec: Exec) -> Result<Ending> {
         command: exec.command,
         directory: exec.directory,
         term: term.map(|term| term.as_bytes().to_vec()),
+        size: terminal_size(&kinds),
         stdio: kinds,
     };
     let ends: Vec<_> = inside.iter().flatten().map(AsFd::as_fd).collect();
@@ -51,6 +52,15 @@ pub fn run(control: &Path, exec: Exec) -> Result<Ending> {
         .build()
         .map_err(|error| Error::setup(format!("cannot start the event loop: {error}")))?;
     runtime.block_on(serve(&client, &plan, inner))
+}
+
+/// Rows and columns of the first standard descriptor that is a terminal.
+fn terminal_size(kinds: &[Stdio; 3]) -> Option<(u16, u16)> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let ends = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let terminal = kinds.iter().position(|kind| *kind == Stdio::Terminal)?;
+    let size = tty::window_size(ends[terminal]).ok()?;
+    Some((size.ws_row, size.ws_col))
 }
 
 async fn serve(client: &Client, plan: &stdio::StdioPlan, inner: InnerEnds) -> Result<Ending> {

@@ -213,7 +213,7 @@ impl<'a> Jail<'a> {
                 self.killers.push(client);
                 self.end()
             }
-            Request::Exec { command, directory, term, stdio } => {
+            Request::Exec { command, directory, term, size, stdio } => {
                 let id = self.next_client;
                 self.next_client += 1;
                 let words: Vec<&OsStr> = command.iter().map(|word| OsStr::from_bytes(word)).collect();
@@ -224,7 +224,7 @@ impl<'a> Jail<'a> {
                 } else {
                     directory
                 };
-                let spawn = ToInit::Spawn(Spawn { id, command, directory, term, stdio });
+                let spawn = ToInit::Spawn(Spawn { id, command, directory, term, size, stdio });
                 let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
                 self.clients.insert(id, client);
                 match self.channel.send(&spawn, &descriptors) {
