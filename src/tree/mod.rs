@@ -268,7 +268,7 @@ pub fn pass(query: &Query) -> Result<TreeFacts> {
     Ok(facts)
 }
 
-/// Searches again after a run, for [`crate::guard::report`]: what of git cannot be judged becomes a note, or the workload
+/// Searches again after a run, for [`crate::guard::report()`]: what of git cannot be judged becomes a note, or the workload
 /// could keep everything else from being reported.
 ///
 /// # Errors
