@@ -210,6 +210,7 @@ fn bind_onto_itself(base: BorrowedFd<'_>, path: &Path, attributes: Attributes) -
         mount::add_attributes(tree.as_fd(), attributes, true)?;
         mount::attach(tree.as_fd(), target, c"")
     })
+    .map(drop)
 }
 
 fn c_name(name: &OsStr) -> nix::Result<CString> {

@@ -85,8 +85,8 @@ struct Standing {
 }
 
 impl Standing {
-    /// Hides what is at a path of the plan's form now.
-    fn mask(&mut self, path: &[u8]) -> nix::Result<()> {
+    /// Hides what is at a path of the plan's form now. Returns whether anything is there.
+    fn mask(&mut self, path: &[u8]) -> nix::Result<bool> {
         let (base, path) = base_of(self.root.as_fd(), self.workspace.as_fd(), Path::new(OsStr::from_bytes(path)));
         self.masks.apply_current(base, path)
     }
@@ -142,15 +142,18 @@ impl Init<'_> {
             let (step, covered, path) = match channel.receive::<ToInit>() {
                 Ok((ToInit::Go, _)) => return true,
                 Ok((ToInit::Mask { path }, _)) => (Step::Mask, standing.mask(&path), path),
-                Ok((ToInit::Guard { path, pin }, _)) => (Step::Guard, standing.guard(&path, pin), path),
+                Ok((ToInit::Guard { path, pin }, _)) => (Step::Guard, standing.guard(&path, pin).map(|()| true), path),
                 _ => return false,
             };
-            if let Err(errno) = covered {
-                let failure = step.failed(String::from_utf8_lossy(&path), errno);
-                let _ = channel.send(&FromInit::Failed(failure), &[]);
-                return false;
-            }
-            let _ = channel.send(&FromInit::Masked { path, error: None }, &[]);
+            let missed = match covered {
+                Ok(there) => !there,
+                Err(errno) => {
+                    let failure = step.failed(String::from_utf8_lossy(&path), errno);
+                    let _ = channel.send(&FromInit::Failed(failure), &[]);
+                    return false;
+                }
+            };
+            let _ = channel.send(&FromInit::Masked { path, error: None, missed }, &[]);
         }
     }
 
@@ -295,12 +298,14 @@ impl Init<'_> {
                 let _ = kill(Pid::from_raw(-1), Signal::SIGCONT);
             }
             ToInit::Mask { path } => {
-                let error = standing.mask(&path).err().map(|errno| errno.desc().to_owned());
-                let _ = channel.send(&FromInit::Masked { path, error }, &[]);
+                let covered = standing.mask(&path);
+                let missed = covered == Ok(false);
+                let error = covered.err().map(|errno| errno.desc().to_owned());
+                let _ = channel.send(&FromInit::Masked { path, error, missed }, &[]);
             }
             ToInit::Guard { path, pin } => {
                 let error = standing.guard(&path, pin).err().map(|errno| errno.desc().to_owned());
-                let _ = channel.send(&FromInit::Masked { path, error }, &[]);
+                let _ = channel.send(&FromInit::Masked { path, error, missed: false }, &[]);
             }
             ToInit::Spawn(spawn) => {
                 let id = spawn.id;

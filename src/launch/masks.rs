@@ -52,13 +52,19 @@ impl Masks {
 
     /// Puts one stand-in over a path below `base`. A path that is gone needs no mask.
     pub fn apply(&mut self, base: BorrowedFd<'_>, path: &Path, stand_in: StandIn) -> nix::Result<()> {
-        on_target(base, path, |target| self.cover(target, stand_in))
+        on_target(base, path, |target| self.cover(target, stand_in)).map(drop)
     }
 
-    /// Masks a path that appeared or was replaced after the launch: looks at what is there now.
-    pub fn apply_current(&mut self, workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
+    /// Masks a path that appeared or was replaced after the launch: looks at what is there now. Returns whether anything
+    /// is there.
+    pub fn apply_current(&mut self, workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<bool> {
+        let own = fstat(&self.store)?.st_dev;
         on_target(workspace, path, |target| {
             let stat = fstat(target)?;
+            if stat.st_dev == own {
+                // It is masked: only masks and covers lie on this device.
+                return Ok(());
+            }
             match stat.st_mode & libc::S_IFMT {
                 // A link shows only what is visible inside; its target is masked by its own path.
                 libc::S_IFLNK => Ok(()),
@@ -101,25 +107,26 @@ pub fn stand_in_for(stat: &FileStat) -> StandIn {
     }
 }
 
-/// Mounts something on a path; one that is gone needs nothing, nor one with a file in place of a directory above it. Where the host replaces the file between its opening and
-/// the mount, which then fails on the old one (ENOENT), the new one is tried.
+/// Mounts something on a path and returns whether anything is there; one that is gone needs nothing, nor one with a file
+/// in place of a directory above it. Where the host replaces the file between its opening and the mount, which then fails
+/// on the old one (ENOENT), the new one is tried.
 pub fn on_target(
     base: BorrowedFd<'_>,
     path: &Path,
     mut mount: impl FnMut(BorrowedFd<'_>) -> nix::Result<()>,
-) -> nix::Result<()> {
+) -> nix::Result<bool> {
     const TRIES: usize = 100;
     let mut result = Ok(());
     for _ in 0..TRIES {
         match open_target(base, path) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(false),
             target => result = mount(target?.as_fd()),
         }
         if result != Err(Errno::ENOENT) {
             break;
         }
     }
-    result
+    result.map(|()| true)
 }
 
 /// Opens a mount point below the workspace without following any link, so that it cannot lead elsewhere.

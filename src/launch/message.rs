@@ -85,6 +85,8 @@ pub enum FromInit {
         path: Vec<u8>,
         /// Empty when it worked.
         error: Option<String>,
+        /// Nothing to hide was there: it is gone, or a directory above it was moved in between.
+        missed: bool,
     },
     /// A further command runs; descriptor: its terminal's master, if it has one.
     Spawned(u32),

@@ -53,6 +53,8 @@ pub enum Turn {
     Resized,
     /// This process was stopped from outside and goes on.
     Continued,
+    /// What was to be hidden was not there any more.
+    MaskMissed,
     /// A mask could not be renewed.
     MaskFailed(String, String),
     /// The run is over.
@@ -169,8 +171,11 @@ impl<'a> Jail<'a> {
             FromInit::Stopped(_) => Ok(Turn::Stopped),
             FromInit::Ended(ending) => Ok(Turn::Ended(ending)),
             FromInit::Ready => Err(Error::setup("init answered out of turn")),
-            FromInit::Masked { path, error } => {
+            FromInit::Masked { path, error, missed } => {
                 self.asked.set(self.asked.get().saturating_sub(1));
+                if missed {
+                    return Ok(Turn::MaskMissed);
+                }
                 let path = String::from_utf8_lossy(&path).into_owned();
                 tracing::debug!(path, error, "covered again");
                 self.recorder.append(&Event::Masked { path: path.clone(), error: error.as_deref() })?;

@@ -279,6 +279,10 @@ async fn serve(
             biased;
             turn = jail.turn(&mut signals) => match turn? {
                 Turn::Served | Turn::Started => watch.renew(&jail)?,
+                Turn::MaskMissed => {
+                    watch.doubt();
+                    watch.renew(&jail)?;
+                }
                 Turn::MaskFailed(path, error) => {
                     tell(&format!("cannot hide {path}: {error}; the run is stopped"));
                     jail.end()?;

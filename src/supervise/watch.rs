@@ -129,6 +129,15 @@ impl<'p> Watch<'p> {
         Ok(())
     }
 
+    /// What was to be hidden was not where it was seen: it may be gone, or somewhere else by now, with a directory that
+    /// was moved. So nothing counts as hidden any more, and everything is looked at again.
+    pub fn doubt(&mut self) {
+        for tree in &mut self.trees {
+            tree.watcher.doubt();
+            tree.more = true;
+        }
+    }
+
     /// Whether the user's inotify watches do not suffice: new secrets are then found only every two seconds.
     pub fn limited(&self) -> bool {
         self.trees.iter().any(|tree| tree.watcher.limited())

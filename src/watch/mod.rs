@@ -208,6 +208,14 @@ impl Watcher {
         std::mem::take(&mut self.events)
     }
 
+    /// Believes of nothing any more that it is masked, and looks at every directory again.
+    pub fn doubt(&mut self) {
+        for seen in self.masked.values_mut() {
+            *seen = Seen { ino: 0, ctime: (0, 0) };
+        }
+        self.rescan();
+    }
+
     /// Looks at every directory again, in slices by [`Watcher::step`].
     pub fn rescan(&mut self) {
         self.waiting.clear();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-use crate::needs::{Needing, test};
+use crate::needs::{Need, Needing, test, test_with};
 use crate::scene::{SECRET, Scene, printed};
 
 /// The tests of this file.
@@ -20,8 +20,48 @@ pub fn trials() -> Vec<Needing> {
         test("secrets_that_appear_as_the_run_ends_do_not_change_how_it_ends", appear_at_the_end),
         test("a_protected_file_that_the_host_replaced_is_protected_again", protected_again),
         test("sv_018_a_flood_of_hidden_names_does_not_stall_the_watcher", flooded),
+        test_with(
+            "fs_006_a_directory_that_keeps_moving_hides_its_secrets_in_the_end",
+            Need::Program("python3"),
+            moving,
+        ),
         test("while_the_supervisor_is_stopped_nothing_in_the_jail_goes_on", stopped),
     ]
+}
+
+/// The workload renames the directory of a secret without pause while the host saves it again and again.
+fn moving() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    scene.write("config/.env", format!("OLD={SECRET}\n"))?;
+    let script = "import os, time\n\
+                  open('started', 'w').close()\n\
+                  while not os.path.exists('enough'):\n    os.rename('config', 'config2'); os.rename('config2', 'config')\n\
+                  time.sleep(1)\n\
+                  for _ in range(20):\n    print(open('config/.env').read()); time.sleep(0.02)\n";
+    for round in 0..5 {
+        let _ = fs::remove_file(scene.path("started"));
+        let _ = fs::remove_file(scene.path("enough"));
+        let mut command = scene.run_with(&[]);
+        let child = command.args(["python3", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        wait_for(&scene.path("started"))?;
+        let mut saved = 0;
+        for number in 0..400 {
+            fs::write(scene.outside("new"), format!("NEW={SECRET}{number}\n"))?;
+            // The directory is away half of the time.
+            saved += usize::from(fs::rename(scene.outside("new"), scene.path("config/.env")).is_ok());
+            sleep(Duration::from_millis(1));
+        }
+        scene.write("enough", "")?;
+        let output = child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() || saved == 0 || text.is_empty() || text.contains(SECRET) {
+            return Err(format!("round {round}, saved {saved} times: {}", printed(&output)).into());
+        }
+        if !scene.outside_ok("cat config/.env")?.contains(SECRET) {
+            return Err("the positive control did not read the secret".into());
+        }
+    }
+    Ok(())
 }
 
 /// A jail that runs a script until the file `stop` appears in the workspace.
