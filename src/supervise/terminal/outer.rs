@@ -46,6 +46,8 @@ struct Terminal {
     asked: Option<Instant>,
     /// Stopped or finished: the modes of the screen are put back already.
     closed: bool,
+    /// Put back for good: a thread that comes late must not change it again.
+    finished: bool,
 }
 
 /// The guard of the user's terminal; dropping it puts everything back.
@@ -67,6 +69,7 @@ impl Outer {
             modes: Modes::default(),
             asked: None,
             closed: false,
+            finished: false,
         }));
         *lock(&ACTIVE) = Arc::downgrade(&terminal);
         HOOK.call_once(|| {
@@ -89,7 +92,9 @@ impl Outer {
 
     /// Puts everything back; later calls do nothing.
     pub fn finish(&self) {
-        lock(&self.0.0).finish();
+        let mut terminal = lock(&self.0.0);
+        terminal.finish();
+        terminal.finished = true;
     }
 }
 
@@ -188,7 +193,7 @@ impl Terminal {
     }
 
     fn enter(&mut self) -> io::Result<bool> {
-        if !self.in_foreground() {
+        if self.finished || !self.in_foreground() {
             return Ok(false);
         }
         let now = tcgetattr(&self.input)?;
