@@ -52,7 +52,9 @@ fn appears_in_named_directory() -> Result<(), Failed> {
     while !scene.path("started").exists() {
         sleep(Duration::from_millis(5));
     }
-    fs::write(other.join("id_rsa"), SECRET)?;
+    // Whole at once: a file that is hidden between its creation and the first write shows as empty.
+    fs::write(scene.outside("new"), SECRET)?;
+    fs::rename(scene.outside("new"), other.join("id_rsa"))?;
     scene.write("stop", "")?;
     let output = child.wait_with_output()?;
     if output.stdout.len() < SECRET.len() || String::from_utf8_lossy(&output.stdout).contains(SECRET) {

@@ -132,7 +132,9 @@ fn saved_again() -> Result<(), Failed> {
 fn appears_later() -> Result<(), Failed> {
     let scene = Scene::new()?;
     let running = Running::start(&scene, &LOOK.replace("FILE", "config/prod.tfstate .env.local"))?;
-    scene.write(".env.local", format!("LOCAL={SECRET}\n"))?;
+    // Whole at once: a file that is hidden between its creation and the first write shows as empty.
+    fs::write(scene.outside("new"), format!("LOCAL={SECRET}\n"))?;
+    fs::rename(scene.outside("new"), scene.path(".env.local"))?;
     fs::create_dir_all(scene.path("config"))?;
     scene.write("config/prod.tfstate", SECRET)?;
     let seen = settle(&scene, "seen")?;
