@@ -59,7 +59,15 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
                 .enter(pid)
                 .map_err(|directory| Error::setup(format!("cannot move the jail into {}", directory.display())))
                 .and_then(|()| write_id_maps(plan, pid))
-                .inspect_err(|_| drop(launched.abandon()))?;
+                .map_err(|error| {
+                    // Init may have gone meanwhile: then why it went is the reason, not that its files are closed.
+                    let said = launched.channel.receive_now::<FromInit>();
+                    launched.abandon();
+                    match said {
+                        Ok((FromInit::Failed(failure), _)) => explain(&failure),
+                        _ => error,
+                    }
+                })?;
             wait_until_it_stands(launched)
         }
     }
