@@ -15,6 +15,7 @@ pub mod launch;
 pub mod plan;
 pub mod policy;
 pub mod probe;
+pub mod proxy;
 pub mod secrets;
 pub mod supervise;
 pub mod sys;

@@ -8,9 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Serialize, Serializer};
 use thiserror::Error;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// How many names one pattern may expand to with `{a,b}`.
 const MAX_ALTERNATIVES: usize = 64;
+
+/// The longest name, with a final dot.
+const MAX_WIRE: usize = 254;
 
 /// Why a text is not a host name or a host pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -77,7 +81,29 @@ impl Host {
     pub fn parse(text: &str) -> Result<Self, HostError> {
         check_characters(text, &['*', '{', '}', ','], "a single host name is expected")?;
         let name = text.strip_suffix('.').unwrap_or(text);
-        normalise(name, text)
+        match normalise(name, text)? {
+            Self::Address(_) if name.len() != text.len() => {
+                Err(HostError::Invalid { text: text.to_owned(), why: "an address has no final dot" })
+            }
+            host => Ok(host),
+        }
+    }
+
+    /// Reads a host that came over a network protocol: as [`Host::parse`], but in ASCII, as RFC 3986 section 3.2.2,
+    /// RFC 6066 section 3 and RFC 1928 have it. A program that knows names in other scripts sends their `xn--` form.
+    ///
+    /// # Errors
+    /// Anything that [`Host::parse`] refuses, whatever is not ASCII, and more than 254 bytes.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, HostError> {
+        let start = || bytes.get(..64).unwrap_or(bytes);
+        let invalid = |why| HostError::Invalid { text: String::from_utf8_lossy(start()).into_owned(), why };
+        if bytes.len() > MAX_WIRE {
+            return Err(invalid("it is longer than 253 characters"));
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.is_ascii() => Self::parse(text),
+            _ => Err(invalid("it is not ASCII")),
+        }
     }
 
     /// The name, unless this is an address.
@@ -317,6 +343,16 @@ fn expand(text: &str) -> Result<Vec<String>, HostError> {
     Ok(expanded)
 }
 
+/// Whether a name in another script is in its own normal form, case apart. IDNA drops invisible characters and turns
+/// full-width, circled and other look-alikes, and three more full stops, into plain ones: `１２７。１` is no name.
+fn reads_as_written(name: &str, ascii: &str) -> bool {
+    let (unicode, result) = idna::domain_to_unicode(ascii);
+    let mut labels = name.split('.').zip(unicode.split('.'));
+    result.is_ok()
+        && name.split('.').count() == unicode.split('.').count()
+        && labels.all(|(written, read)| written.is_ascii() || written.to_lowercase().nfc().eq(read.chars()))
+}
+
 /// The normal form of a name or address without a final dot.
 fn normalise(name: &str, text: &str) -> Result<Host, HostError> {
     let invalid = |why| HostError::Invalid { text: text.to_owned(), why };
@@ -329,6 +365,9 @@ fn normalise(name: &str, text: &str) -> Result<Host, HostError> {
         .map_err(|_| invalid("it cannot be written in ASCII (IDNA)"))?;
     if ascii.is_empty() {
         return Err(invalid("it is empty"));
+    }
+    if !name.is_ascii() && !reads_as_written(name, &ascii) {
+        return Err(invalid("it has characters that stand for others or for none"));
     }
     if ascii.len() > 253 {
         return Err(invalid("it is longer than 253 characters"));

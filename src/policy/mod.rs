@@ -3,6 +3,7 @@
 //! `config` merges files and flags into a [`Policy`]; `plan` turns it into what will be done on this machine.
 //! Every value remembers where it came from ([`Sourced`]), so that `jail plan` and `jail explain` can say so.
 
+pub mod authority;
 pub mod egress;
 pub mod environment;
 pub mod host;

@@ -114,9 +114,63 @@ fn what_parsers_read_differently_is_no_host() {
 }
 
 #[test]
-fn full_width_characters_are_folded_before_anything_is_compared() {
-    assert_eq!(host("ａｐｉ。example.com"), host("api.example.com"));
-    assert!(Host::parse("１２７.１").is_err());
+fn nt_006_addresses_have_one_spelling() {
+    for text in
+        ["0", "127.1", "2130706433", "0x7f000001", "017700000001", "0x7f.1", "0300.0250.0.1", "127.0.0.1.", "[::1]."]
+    {
+        assert!(Host::parse(text).is_err(), "{text:?}: {:?}", Host::parse(text));
+    }
+    for text in ["①②⑦.⓪.⓪.①", "127。0。0。1", "１２７.0.0.1", "１２７.１", "127．0．0．1", "127｡0｡0｡1", "٣.0.0.1"]
+    {
+        assert!(Host::parse(text).is_err(), "{text:?}: {:?}", Host::parse(text));
+    }
+    assert_eq!(host("127.0.0.1").to_string(), "127.0.0.1");
+    assert_eq!(host("0.0.0.0").to_string(), "0.0.0.0");
+    assert_eq!(host("[::FFFF:127.0.0.1]").to_string(), "[::ffff:127.0.0.1]");
+}
+
+#[test]
+fn px_004_characters_that_stand_for_others_or_for_none_are_refused() {
+    for text in [
+        "ａｐｉ.example.com",
+        "api。example.com",
+        "api｡example.com",
+        "api．example.com",
+        "ex\u{200b}ample.com",
+        "ex\u{2060}ample.com",
+        "ex\u{ad}ample.com",
+        "\u{feff}example.com",
+        "ex\u{200d}ample.com",
+        "℀.example.com",
+        "ﬁle.example.com",
+        "\u{202e}example.com",
+        "example。com",
+        "bücher。example.com",
+    ] {
+        assert!(Host::parse(text).is_err(), "{text:?}: {:?}", Host::parse(text));
+        assert!(HostPattern::parse(text).is_err(), "pattern {text:?} accepted");
+    }
+}
+
+#[test]
+fn px_005_equivalent_spellings_are_one_name() {
+    let names = ["bücher.example.com", "BÜCHER.example.com", "bu\u{308}cher.Example.com.", "xn--bcher-kva.example.com"];
+    for text in names {
+        assert_eq!(host(text), host("XN--BCHER-KVA.EXAMPLE.COM"), "{text}");
+    }
+    assert_eq!(host("EXAMPLE.com."), host("example.com"));
+    assert_ne!(host("straße.example.com"), host("strasse.example.com"));
+}
+
+#[test]
+fn names_on_the_wire_are_ascii() {
+    assert_eq!(Host::from_wire(b"API.example.com.").unwrap(), host("api.example.com"));
+    for bytes in
+        [&b"b\xc3\xbccher.example.com"[..], b"\xff", b"\xef\xbb\xbfexample.com", b"", b"*.example.com", b"a\0b"]
+    {
+        assert!(Host::from_wire(bytes).is_err(), "{bytes:?}");
+    }
+    assert!(Host::from_wire(vec![b'a'; 100_000].as_slice()).unwrap_err().to_string().len() < 200);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod names;
 mod policy;
 mod policy_docs;
 mod profiles;
+mod proxy_hello;
 mod seccomp;
 mod structure;
 mod syscalls_reference;
