@@ -59,7 +59,7 @@ impl Masks {
     /// is there.
     pub fn apply_current(&mut self, workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<bool> {
         let own = fstat(&self.store)?.st_dev;
-        on_target(workspace, path, |target| {
+        let there = on_target(workspace, path, |target| {
             let stat = fstat(target)?;
             if stat.st_dev == own {
                 // It is masked: only masks and covers lie on this device.
@@ -71,7 +71,12 @@ impl Masks {
                 libc::S_IFDIR => self.cover(target, StandIn::Directory),
                 _ => self.cover(target, stand_in_for(&stat)),
             }
-        })
+        });
+        match there {
+            // A directory above has become a link: the file has another path by now, and is found there.
+            Err(Errno::ELOOP) => Ok(false),
+            there => there,
+        }
     }
 
     fn cover(&mut self, target: BorrowedFd<'_>, stand_in: StandIn) -> nix::Result<()> {
@@ -107,18 +112,27 @@ pub fn stand_in_for(stat: &FileStat) -> StandIn {
     }
 }
 
+/// So often is a path tried again that the host changes at that moment. More in a row is no coincidence.
+const TRIES: usize = 100;
+
 /// Mounts something on a path and returns whether anything is there; one that is gone needs nothing, nor one with a file
 /// in place of a directory above it. Where the host replaces the file between its opening and the mount, which then fails
 /// on the old one (ENOENT), the new one is tried.
 pub fn on_target(
     base: BorrowedFd<'_>,
     path: &Path,
+    mount: impl FnMut(BorrowedFd<'_>) -> nix::Result<()>,
+) -> nix::Result<bool> {
+    mount_on(|| open_target(base, path), mount)
+}
+
+fn mount_on(
+    mut open: impl FnMut() -> nix::Result<OwnedFd>,
     mut mount: impl FnMut(BorrowedFd<'_>) -> nix::Result<()>,
 ) -> nix::Result<bool> {
-    const TRIES: usize = 100;
     let mut result = Ok(());
     for _ in 0..TRIES {
-        match open_target(base, path) {
+        match open() {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(false),
             target => result = mount(target?.as_fd()),
         }
@@ -131,7 +145,21 @@ pub fn on_target(
 
 /// Opens a mount point below the workspace without following any link, so that it cannot lead elsewhere.
 pub fn open_target(workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
-    mount::open_beneath(workspace, &relative(path)?, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0)
+    let path = relative(path)?;
+    settled(|| mount::open_beneath(workspace, &path, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0))
+}
+
+/// Opens again where a mount went away under the kernel's feet. When the host replaces a masked file, the mask is
+/// unmounted; a walk that had just stepped onto it then ends on a mount without a parent, which is not beneath anything
+/// (EXDEV). The next walk meets what is there now.
+fn settled(mut open: impl FnMut() -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+    for _ in 1..TRIES {
+        match open() {
+            Err(Errno::EXDEV) => {}
+            opened => return opened,
+        }
+    }
+    open()
 }
 
 /// Blank content: spaces and a final line end, harmless to whatever parses the file.
@@ -148,5 +176,55 @@ pub fn base_of<'f, 'p>(root: BorrowedFd<'f>, workspace: BorrowedFd<'f>, path: &'
     match path.strip_prefix("/") {
         Ok(inside) => (root, inside),
         Err(_) => (workspace, path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn something() -> OwnedFd {
+        std::fs::File::open("/").expect("root").into()
+    }
+
+    #[test]
+    fn a_mask_that_goes_while_its_file_is_opened_makes_the_next_try_decide() {
+        let mut opened = 0;
+        let mut go_away = |times: usize| {
+            opened = 0;
+            settled(|| {
+                opened += 1;
+                if opened <= times { Err(Errno::EXDEV) } else { Ok(something()) }
+            })
+            .map(drop)
+        };
+        assert_eq!(go_away(0), Ok(()));
+        assert_eq!(go_away(3), Ok(()));
+        assert_eq!(go_away(usize::MAX), Err(Errno::EXDEV), "without an end it is an error, not a file that is gone");
+        assert_eq!(opened, TRIES);
+        assert_eq!(settled(|| Err(Errno::ENOENT)).map(drop), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn only_what_is_gone_needs_no_mount() {
+        let done = |answer: nix::Result<()>| mount_on(|| Ok(something()), |_| answer);
+        assert_eq!(done(Ok(())), Ok(true));
+        assert_eq!(done(Err(Errno::ENOENT)), Err(Errno::ENOENT), "replaced again and again");
+        assert_eq!(done(Err(Errno::ENOSPC)), Err(Errno::ENOSPC));
+        for gone in [Errno::ENOENT, Errno::ENOTDIR] {
+            assert_eq!(mount_on(|| Err(gone), |_| Ok(())), Ok(false));
+        }
+        for wrong in [Errno::EXDEV, Errno::ELOOP, Errno::EACCES, Errno::EMFILE] {
+            assert_eq!(mount_on(|| Err(wrong), |_| Ok(())), Err(wrong));
+        }
+        let mut mounts = 0;
+        let second = mount_on(
+            || Ok(something()),
+            |_| {
+                mounts += 1;
+                if mounts == 1 { Err(Errno::ENOENT) } else { Ok(()) }
+            },
+        );
+        assert_eq!((second, mounts), (Ok(true), 2));
     }
 }
