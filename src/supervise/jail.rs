@@ -111,6 +111,11 @@ impl<'a> Jail<'a> {
         self.asked.get() < UNDER_WAY
     }
 
+    /// Whether init answered everything it was asked for.
+    pub fn has_answered(&self) -> bool {
+        self.asked.get() == 0
+    }
+
     fn tell(&self, message: &ToInit) -> Result<()> {
         match self.channel.send(message, &[]) {
             // Init ends when the workload does; its last message waits, and says how. If there is none, reading says so.

@@ -17,7 +17,7 @@ use super::terminal::relay::{InnerEnds, Relay};
 use super::terminal::stdio;
 use super::watch::{HiddenLater, Watch};
 use crate::audit::{self, Event, Recorder};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::guard;
 use crate::launch::cgroup::Cgroup;
 use crate::launch::confine::{Capabilities, Confinement};
@@ -264,12 +264,14 @@ async fn serve(
     let deadline = run.limits.time.as_ref().map(|limit| limit.value);
     let clock = tokio::time::sleep(deadline.unwrap_or(Duration::MAX));
     tokio::pin!(clock);
-    let mut timed_out = false;
+    // Why the run was stopped, as an exit status.
+    let mut stopped = None;
     let mut silent = false;
     // What lets the workload run, said behind everything that is to be hidden before.
     let mut word: Option<fn(&Jail<'_>) -> Result<()>> = Some(|jail| jail.go());
     let ending = loop {
-        if watch.is_settled()
+        if word.is_some()
+            && watch.is_settled(&jail)
             && let Some(say) = word.take()
         {
             say(&jail)?;
@@ -285,6 +287,7 @@ async fn serve(
                 }
                 Turn::MaskFailed(path, error) => {
                     tell(&format!("cannot hide {path}: {error}; the run is stopped"));
+                    stopped = Some(ErrorKind::Setup.exit_code());
                     jail.end()?;
                 }
                 Turn::Resized => relay.resize(),
@@ -308,8 +311,9 @@ async fn serve(
                 }
             }
             () = relay.run(), if !silent => silent = true,
-            () = &mut clock, if !timed_out => {
-                timed_out = true;
+            () = &mut clock, if stopped.is_none() => {
+                // timeout(1) uses the same status.
+                stopped = Some(124);
                 tell("the time limit is reached; the run is stopped");
                 jail.end()?;
             }
@@ -319,6 +323,5 @@ async fn serve(
     for loss in relay.losses() {
         tell(&format!("{} is incomplete: {}", loss.stream, loss.error));
     }
-    // timeout(1) uses the same status.
-    Ok((if timed_out { Ending::Exited(124) } else { ending }, watch.hidden))
+    Ok((stopped.map_or(ending, |status| Ending::Exited(status.into())), watch.hidden))
 }

@@ -33,6 +33,8 @@ pub struct Watch<'p> {
     /// What init is to be asked for: what took the place of a masked file first, because that was hidden before.
     urgent: VecDeque<Ask>,
     later: VecDeque<Ask>,
+    /// Something left its place: everything is looked at before the workload starts or goes on.
+    doubting: bool,
     /// What was hidden since the start.
     pub hidden: HiddenLater,
 }
@@ -98,6 +100,7 @@ impl<'p> Watch<'p> {
             rescan,
             urgent: VecDeque::new(),
             later: VecDeque::new(),
+            doubting: false,
             hidden: HiddenLater::default(),
         })
     }
@@ -132,6 +135,7 @@ impl<'p> Watch<'p> {
     /// What was to be hidden was not where it was seen: it may be gone, or somewhere else by now, with a directory that
     /// was moved. So nothing counts as hidden any more, and everything is looked at again.
     pub fn doubt(&mut self) {
+        self.doubting = true;
         for tree in &mut self.trees {
             tree.watcher.doubt();
             tree.more = true;
@@ -163,7 +167,7 @@ impl<'p> Watch<'p> {
                         self.hidden.add(&path);
                         self.later.push_back(Ask::Mask(path));
                     }
-                    Event::Vanished { .. } => {}
+                    Event::Vanished { .. } => self.doubting = true,
                 }
             }
         }
@@ -182,15 +186,19 @@ impl<'p> Watch<'p> {
         Ok(())
     }
 
-    /// Whether init was asked for everything that was seen. Only then may the workload start or go on.
-    pub fn is_settled(&self) -> bool {
-        self.urgent.is_empty() && self.later.is_empty()
+    /// Whether everything that was seen is hidden, and what is not where it was seen was looked for. Only then may the
+    /// workload start or go on.
+    pub fn is_settled(&mut self, jail: &Jail<'_>) -> bool {
+        self.doubting &= self.trees.iter().any(|tree| tree.more);
+        !self.doubting && self.urgent.is_empty() && self.later.is_empty() && jail.has_answered()
     }
 
     /// Looks at everything the kernel has to tell, at once: after a time in which nobody looked.
     pub fn catch_up(&mut self) -> Result<()> {
         for tree in &mut self.trees {
             tree.more |= tree.watcher.read()?;
+            // New directories that were too many to be looked at at once.
+            self.doubting |= tree.more;
         }
         Ok(())
     }

@@ -138,7 +138,10 @@ impl Watcher {
         };
         watcher.watch(&Waiting { parent: ROOT, name: Box::default(), revealed: false, fresh: false })?;
         for hidden in &facts.hidden {
-            let Some(parent) = watcher.watch_above(&hidden.path)? else { continue };
+            let Some(parent) = watcher.watch_above(&hidden.path)? else {
+                watcher.events.push(Event::Vanished { path: hidden.path.clone() });
+                continue;
+            };
             watcher.attend(parent)?;
             let name = hidden.path.file_name().unwrap_or_default().as_bytes();
             watcher.masked.insert((parent, name.into()), Seen { ino: hidden.ino, ctime: hidden.ctime });

@@ -52,6 +52,22 @@ fn appeared(path: &str, kind: FileType, reason: &'static str) -> Event {
 }
 
 #[test]
+fn a_secret_that_was_moved_before_the_watch_began_is_told_of() {
+    let (_dir, root) = workspace();
+    write(&root, "sub/.env", "OLD");
+    write(&root, "other/.env", "OLD");
+    let query = Query::new(&root, &FilesystemPolicy::default(), ScanMode::Names).expect("query");
+    let facts = pass(&query).expect("pass");
+    fs::rename(root.join("sub"), root.join("moved")).expect("rename");
+    fs::rename(root.join("other/.env"), root.join("other/visible")).expect("rename");
+    let mut watcher = Watcher::new(&query, &facts).expect("watcher");
+    let vanished = |path: &str| Event::Vanished { path: path.into() };
+    assert_eq!(watcher.take_events(), [vanished("sub/.env"), vanished("other/.env")]);
+    while watcher.step(16).expect("step") {}
+    assert_eq!(watcher.take_events(), [appeared("moved/.env", FileType::File, "dotenv")]);
+}
+
+#[test]
 fn an_editors_save_over_a_masked_file_is_told_at_once() {
     let (_dir, root) = workspace();
     write(&root, "sub/.env", "OLD");

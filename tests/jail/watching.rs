@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Needing> {
             Need::Program("python3"),
             moving,
         ),
+        test_with("a_secret_that_cannot_be_hidden_ends_the_run_with_125", Need::Program("prlimit"), cannot_be_hidden),
         test("while_the_supervisor_is_stopped_nothing_in_the_jail_goes_on", stopped),
     ]
 }
@@ -245,4 +246,29 @@ fn appear_at_the_end() -> Result<(), Failed> {
         hidden += scene.outside_ok("ls .env.*")?.lines().count();
     }
     if hidden > 0 { Ok(()) } else { Err("no secret appeared".into()) }
+}
+
+/// Init has no descriptor left to hide what the host saves.
+fn cannot_be_hidden() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let script = "touch started; while [ ! -e stop ]; do sleep 0.01; done";
+    let mut command = scene.run_with(&[]);
+    let child = command.args(["sh", "-c", script]).stderr(Stdio::piped()).spawn()?;
+    let mut running = Running(child);
+    wait_for(&scene.path("started"))?;
+    let supervisor = running.0.id();
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;
+    let init = children.split_whitespace().next().ok_or("no init")?.to_owned();
+    scene.outside_ok(&format!("prlimit --pid {init} --nofile=3:3"))?;
+    fs::write(scene.outside("new"), format!("NEW={SECRET}\n"))?;
+    fs::rename(scene.outside("new"), scene.path(".env"))?;
+    let status = running.0.wait()?;
+    let mut said = String::new();
+    if let Some(mut stderr) = running.0.stderr.take() {
+        std::io::Read::read_to_string(&mut stderr, &mut said)?;
+    }
+    if status.code() != Some(125) || !said.contains("cannot hide .env") {
+        return Err(format!("{status}: {said}").into());
+    }
+    Ok(())
 }
