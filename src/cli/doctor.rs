@@ -15,8 +15,10 @@ use crate::launch::{idmap, start};
 use crate::plan::identity::{Identity, Idmap, UNPRIVILEGED_HOST_ID};
 use crate::plan::limits::LimitsPlan;
 use crate::plan::mounts::{Access, Mount};
+use crate::plan::network::NetworkPlan;
 use crate::plan::seccomp::{SeccompPlan, native_arch};
 use crate::plan::{Plan, ruleset};
+use crate::policy::egress::EgressPolicy;
 use crate::policy::{LimitsPolicy, Sourced, WorkspaceMode};
 use crate::probe::{self, Facts};
 use crate::supervise::session::{self, Sessions};
@@ -264,6 +266,7 @@ fn trial_plan(facts: Facts, landlock: bool) -> Result<Plan> {
         mode: WorkspaceMode::ReadOnly,
         identity,
         hostname: "jail".to_owned(),
+        network: NetworkPlan::for_policy(&EgressPolicy::default()),
         home: "/work".into(),
         // Without it the plan needs some ruleset, which is then not applied.
         landlock: ruleset::build(if landlock { facts.landlock_abi } else { 2 }, &mounts, WorkspaceMode::ReadOnly)?,

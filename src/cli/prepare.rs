@@ -15,6 +15,7 @@ use crate::launch::idmap;
 use crate::plan::identity::{Identity, UNPRIVILEGED_HOST_ID};
 use crate::plan::limits::LimitsPlan;
 use crate::plan::mounts::{self, Place};
+use crate::plan::network::NetworkPlan;
 use crate::plan::seccomp::{SeccompPlan, native_arch};
 use crate::plan::{Plan, environment, ruleset};
 use crate::probe::{self, Facts};
@@ -162,10 +163,12 @@ fn assemble(
     let identity = identity(facts, workspace)?;
     let directory = if current.starts_with(workspace) { current } else { workspace };
     let brief = brief(workspace, tree.hidden.len());
+    let network = NetworkPlan::closed();
     let place = Place {
         workspace,
         home,
         hostname: &hostname,
+        resolver: network.resolver_file(),
         brief: &brief,
         git_files: git_files(home, tree),
         external_git: tree.external_git.as_ref().map(|git| git.common.as_path()),
@@ -202,6 +205,7 @@ fn assemble(
         home: home.to_owned(),
         masks,
         guards,
+        network,
         landlock: ruleset::build(facts.landlock_abi, &mounts, mode)?,
         seccomp: SeccompPlan::new(native_arch()?),
         // The launch adds what no cgroup bounds.

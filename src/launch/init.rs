@@ -20,12 +20,13 @@ use super::confine::Confinement;
 use super::guards::Guards;
 use super::lease::Lease;
 use super::masks::{Masks, base_of};
-use super::message::{Channel, Ending, Failure, FromInit, Stdio, Step, ToInit};
+use super::message::{Channel, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
+use super::network::{self, Listeners, Network};
 use super::rootfs::{self, Prepared};
 use super::workload::{self, Command, Ends};
 use crate::plan::Plan;
+use crate::sys::ctty;
 use crate::sys::process::{self, Change};
-use crate::sys::{ctty, net};
 
 /// What init gets beside the plan.
 #[derive(Debug)]
@@ -82,9 +83,27 @@ struct Standing {
     workspace: OwnedFd,
     masks: Masks,
     terminal: Option<Terminal>,
+    /// Until the supervisor has it: nothing inside may hold what the supervisor accepts on.
+    network: Option<Network>,
 }
 
 impl Standing {
+    /// Says that the jail stands, and hands over what the supervisor is to hold.
+    fn report(&mut self, channel: &Channel) -> nix::Result<()> {
+        let Some(Network { redirection, listeners }) = self.network.take() else { return Err(Errno::EALREADY) };
+        let ready = Ready {
+            redirection,
+            terminal: self.terminal.is_some(),
+            tcp: listeners.tcp.len(),
+            dns_udp: listeners.dns_udp.len(),
+            dns_tcp: listeners.dns_tcp.len(),
+        };
+        let mut descriptors: Vec<_> = self.terminal.iter().map(|terminal| terminal.master.as_fd()).collect();
+        let Listeners { tcp, dns_udp, dns_tcp } = &listeners;
+        descriptors.extend([tcp, dns_udp, dns_tcp].into_iter().flatten().map(AsFd::as_fd));
+        channel.send(&FromInit::Ready(ready), &descriptors)
+    }
+
     /// Hides what is at a path of the plan's form now. Returns whether anything is there.
     fn mask(&mut self, path: &[u8]) -> nix::Result<bool> {
         let (base, path) = base_of(self.root.as_fd(), self.workspace.as_fd(), Path::new(OsStr::from_bytes(path)));
@@ -115,9 +134,7 @@ impl Init<'_> {
         let result = self.stand(prepared, &stdio);
         let outcome = match result {
             Ok(mut standing) => {
-                let master = standing.terminal.as_ref().map(|terminal| terminal.master.as_fd());
-                let sent = channel.send(&FromInit::Ready, master.as_slice());
-                if sent.is_ok() && Self::told_to_go(&channel, &mut standing) {
+                if standing.report(&channel).is_ok() && Self::told_to_go(&channel, &mut standing) {
                     self.supervised(&channel, standing, &stdio, ends, &confinement, original)
                 } else {
                     self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
@@ -161,6 +178,7 @@ impl Init<'_> {
     fn stand(&mut self, prepared: Prepared, stdio: &[Stdio; 3]) -> Result<Standing, (Failure, Option<rootfs::Root>)> {
         let early = |failure| (failure, None);
         self.become_user().map_err(early)?;
+        let network = network::set_up(&self.plan.network).map_err(early)?;
         let root = rootfs::build(self.plan, prepared).map_err(early)?;
         let result = (|| {
             rootfs::mount_proc(&root)?;
@@ -176,7 +194,10 @@ impl Init<'_> {
             Ok((masks, terminal))
         })();
         match result {
-            Ok((masks, terminal)) => Ok(Standing { root: root.root, workspace: root.workspace, masks, terminal }),
+            Ok((masks, terminal)) => {
+                let network = Some(network);
+                Ok(Standing { root: root.root, workspace: root.workspace, masks, terminal, network })
+            }
             Err(failure) => Err((failure, Some(root))),
         }
     }
@@ -196,7 +217,6 @@ impl Init<'_> {
         prctl::set_dumpable(false).map_err(fail("PR_SET_DUMPABLE"))?;
         // A session of its own: no controlling terminal of the host.
         setsid().map_err(fail("setsid"))?;
-        net::loopback_up().map_err(|errno| Step::Network.failed("lo", errno))?;
         sethostname(&self.plan.hostname).map_err(|errno| Step::Network.failed("sethostname", errno))
     }
 

@@ -7,6 +7,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::network::Redirection;
 use crate::sys::fdpass::{self, Wait};
 
 /// From the supervisor to init.
@@ -71,8 +72,8 @@ pub enum Stdio {
 pub enum FromInit {
     /// Setting up failed; init is leaving.
     Failed(Failure),
-    /// The jail stands; descriptor: the terminal's master, if there is a terminal.
-    Ready,
+    /// The jail stands; descriptors: those it counts, in this order.
+    Ready(Ready),
     /// The command was executed.
     Started,
     /// The workload was stopped by this signal.
@@ -94,6 +95,21 @@ pub enum FromInit {
     SpawnFailed(u32, Failure),
     /// A further command has ended.
     SpawnEnded(u32, Ending),
+}
+
+/// What comes with the word that the jail stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// How connections come to the listeners.
+    pub redirection: Redirection,
+    /// Whether the first descriptor is the terminal's master.
+    pub terminal: bool,
+    /// How many listen for TCP connections to anywhere.
+    pub tcp: usize,
+    /// How many are the resolver's, for UDP.
+    pub dns_udp: usize,
+    /// How many are the resolver's, for TCP.
+    pub dns_tcp: usize,
 }
 
 /// How a command ended.

@@ -8,6 +8,8 @@ pub mod init;
 pub mod lease;
 pub mod masks;
 pub mod message;
+pub mod network;
+pub mod redirect;
 pub mod rootfs;
 pub mod session_files;
 pub mod start;

@@ -13,7 +13,8 @@ use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
 use super::init::{self, Setup};
-use super::message::{Channel, Failure, FromInit, Step, ToInit};
+use super::message::{Channel, Failure, FromInit, Ready, Step, ToInit};
+use super::network::{Listeners, Redirection};
 use crate::error::{Error, ErrorKind, Layer, Result};
 use crate::plan::Plan;
 use crate::sys::clone::{ALL_NAMESPACES, Cloned, clone_into};
@@ -30,6 +31,10 @@ pub struct Launched {
     pub channel: Channel,
     /// The master of the jail's terminal, when the plan has one.
     pub terminal: Option<OwnedFd>,
+    /// What connections out of the jail arrive at; empty when its network is closed.
+    pub listeners: Listeners,
+    /// How they come there.
+    pub redirection: Redirection,
 }
 
 /// Clones init and waits until the jail stands. Everything not in `setup` is closed inside.
@@ -54,7 +59,14 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
         Cloned::Parent { pid, pidfd } => {
             drop(setup);
             tracing::debug!(pid, cgroup = cgroup.describe(), "cloned init");
-            let launched = Launched { pid: Pid::from_raw(pid), pidfd, channel, terminal: None };
+            let launched = Launched {
+                pid: Pid::from_raw(pid),
+                pidfd,
+                channel,
+                terminal: None,
+                listeners: Listeners::default(),
+                redirection: Redirection::Closed,
+            };
             cgroup
                 .enter(pid)
                 .map_err(|directory| Error::setup(format!("cannot move the jail into {}", directory.display())))
@@ -78,9 +90,9 @@ fn wait_until_it_stands(mut launched: Launched) -> Result<Launched> {
     let _ = launched.channel.send(&ToInit::Mapped, &[]);
     let answer = launched.channel.receive::<FromInit>();
     match answer {
-        Ok((FromInit::Ready, descriptors)) => {
-            tracing::debug!("the jail stands");
-            launched.terminal = descriptors.into_iter().next();
+        Ok((FromInit::Ready(ready), descriptors)) => {
+            tracing::debug!(redirection = ?ready.redirection, "the jail stands");
+            launched.take_over(ready, descriptors);
             Ok(launched)
         }
         Ok((FromInit::Failed(failure), _)) => {
@@ -99,6 +111,15 @@ fn wait_until_it_stands(mut launched: Launched) -> Result<Launched> {
 }
 
 impl Launched {
+    fn take_over(&mut self, ready: Ready, descriptors: Vec<OwnedFd>) {
+        let Ready { redirection, terminal, tcp, dns_udp, dns_tcp } = ready;
+        let mut descriptors = descriptors.into_iter();
+        self.terminal = terminal.then(|| descriptors.next()).flatten();
+        let mut take = |count: usize| descriptors.by_ref().take(count).collect();
+        self.listeners = Listeners { tcp: take(tcp), dns_udp: take(dns_udp), dns_tcp: take(dns_tcp) };
+        self.redirection = redirection;
+    }
+
     /// Tells init to end and reaps it; returns how it ended.
     pub fn abandon(&self) -> String {
         let _ = self.channel.send(&ToInit::End, &[]);

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod landlock;
 pub mod limits;
 pub mod mounts;
+pub mod network;
 pub mod ruleset;
 pub mod seccomp;
 pub mod text;
@@ -44,6 +45,8 @@ pub struct Plan {
     /// The private home directory's path inside, the same as outside.
     #[serde(serialize_with = "text::path")]
     pub home: PathBuf,
+    /// What the network namespace is.
+    pub network: network::NetworkPlan,
     /// The new root, parents before children.
     pub mounts: Vec<Mount>,
     /// What stands in front of hidden files.

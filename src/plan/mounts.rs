@@ -174,6 +174,8 @@ pub struct Place<'a> {
     pub home: &'a Path,
     /// Host name inside.
     pub hostname: &'a str,
+    /// What `/etc/resolv.conf` holds.
+    pub resolver: String,
     /// What `JAIL_BRIEF` names: a short text for the agent.
     pub brief: &'a str,
     /// Files for git in the private home, relative to it.
@@ -307,7 +309,7 @@ fn made_files(identity: &Identity, place: &Place<'_>) -> Vec<(&'static str, Stri
         ("/etc/hostname", format!("{}\n", place.hostname)),
         ("/etc/hosts", format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", place.hostname)),
         ("/etc/machine-id", "00000000000000000000000000000000\n".to_owned()),
-        ("/etc/resolv.conf", "# jail: names are resolved by the policy proxy\n".to_owned()),
+        ("/etc/resolv.conf", place.resolver.clone()),
         (BRIEF_PATH, place.brief.to_owned()),
     ]
 }

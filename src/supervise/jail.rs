@@ -175,7 +175,7 @@ impl<'a> Jail<'a> {
             }
             FromInit::Stopped(_) => Ok(Turn::Stopped),
             FromInit::Ended(ending) => Ok(Turn::Ended(ending)),
-            FromInit::Ready => Err(Error::setup("init answered out of turn")),
+            FromInit::Ready(_) => Err(Error::setup("init answered out of turn")),
             FromInit::Masked { path, error, missed } => {
                 self.asked.set(self.asked.get().saturating_sub(1));
                 if missed {

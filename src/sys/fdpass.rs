@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
-/// Most descriptors in one message.
-pub const MAX_DESCRIPTORS: usize = 8;
+/// Most descriptors in one message: the kernel's own limit (`SCM_MAX_FD`).
+pub const MAX_DESCRIPTORS: usize = 253;
 /// Longest message in bytes.
 pub const MAX_MESSAGE: usize = 128 * 1024;
 

@@ -1,4 +1,4 @@
-//! The kernel interfaces that need `unsafe`, one file each; no policy in here.
+//! The kernel interfaces, one file each; no policy in here. Nothing else may use `unsafe`.
 
 #![allow(unsafe_code)]
 
@@ -10,6 +10,7 @@ pub mod fdpass;
 pub mod landlock;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod prctl;
 pub mod process;
 pub mod readiness;

@@ -25,10 +25,12 @@ mod lifecycle;
 mod links;
 mod messages;
 mod needs;
+mod network;
 mod persist;
 mod places;
 mod privilege;
 mod proc;
+mod proxied;
 mod pty;
 mod readme;
 mod record;
@@ -51,6 +53,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|first| first == "without") {
         return without::run(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == "proxied") {
+        return proxied::run(&arguments[1..]);
     }
     if arguments.first().is_some_and(|first| first == "soak") {
         return match crash::soak(&arguments[1..]) {
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         layers::trials(),
         links::trials(),
         messages::trials(),
+        network::trials(),
         persist::trials(),
         places::trials(),
         proc::trials(),

@@ -11,7 +11,8 @@ use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// What can be taken away. `clone-newuser` is clone(2) with that flag, as Docker's filter refuses it.
+/// What can be taken away. `clone-newuser` is clone(2) with that flag, as Docker's filter refuses it; `netfilter` is
+/// socket(2) for that netlink protocol.
 const CALLS: &[(&str, i64)] = &[
     ("capset", libc::SYS_capset),
     ("clone-newuser", libc::SYS_clone),
@@ -24,6 +25,7 @@ const CALLS: &[(&str, i64)] = &[
     ("landlock_restrict_self", libc::SYS_landlock_restrict_self),
     ("mount_setattr", libc::SYS_mount_setattr),
     ("move_mount", libc::SYS_move_mount),
+    ("netfilter", libc::SYS_socket),
     ("open_tree", libc::SYS_open_tree),
     ("openat2", libc::SYS_openat2),
     ("pidfd_open", libc::SYS_pidfd_open),
@@ -56,6 +58,7 @@ fn become_command(arguments: &[String]) -> Result<std::convert::Infallible, Fail
             "EPERM" => Errno::EPERM,
             "EINVAL" => Errno::EINVAL,
             "EMFILE" => Errno::EMFILE,
+            "EPROTONOSUPPORT" => Errno::EPROTONOSUPPORT,
             "EOPNOTSUPP" => Errno::EOPNOTSUPP,
             other => return Err(format!("no error {other}").into()),
         };
@@ -68,7 +71,12 @@ fn become_command(arguments: &[String]) -> Result<std::convert::Infallible, Fail
         let mut rules = BTreeMap::new();
         for call in calls {
             let (_, number) = CALLS.iter().find(|(name, _)| *name == call).ok_or_else(|| format!("no call {call}"))?;
-            rules.insert(*number, if call == "clone-newuser" { vec![new_user_namespace()?] } else { Vec::new() });
+            let conditions = match call {
+                "clone-newuser" => vec![new_user_namespace()?],
+                "netfilter" => vec![netfilter_socket()?],
+                _ => Vec::new(),
+            };
+            rules.insert(*number, conditions);
         }
         let architecture: TargetArch = std::env::consts::ARCH.try_into()?;
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno), architecture)?;
@@ -78,6 +86,13 @@ fn become_command(arguments: &[String]) -> Result<std::convert::Infallible, Fail
     let command = arguments.get(end + 1..).ok_or("no command")?;
     let (program, rest) = command.split_first().ok_or("no command")?;
     Err(Command::new(program).args(rest).exec().into())
+}
+
+fn netfilter_socket() -> Result<SeccompRule, Failed> {
+    let is = |argument, value: i32| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(value.cast_unsigned()))
+    };
+    Ok(SeccompRule::new(vec![is(0, libc::AF_NETLINK)?, is(2, libc::NETLINK_NETFILTER)?])?)
 }
 
 fn new_user_namespace() -> Result<SeccompRule, Failed> {

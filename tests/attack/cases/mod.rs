@@ -43,6 +43,8 @@ const GROUPS: &[Group] = &[
     ("abstract", "IP-006: connect to and send to the abstract socket NAME", sockets::abstract_),
     ("tcp", "NT: connect to ADDRESS:PORT and read", sockets::tcp),
     ("udp", "NT: send to ADDRESS:PORT and read", sockets::udp),
+    ("udp-connected", "NT: the same with a connected socket, which hears of refusals", sockets::udp_connected),
+    ("serve", "NT: listen on ADDRESS:PORT in one process and connect from another", sockets::serve),
     ("terminal", "FD-003 FD-004 FD-005: terminal requests on an own terminal and on descriptor 0", terminal::terminal),
     ("write-verbs", "FS-016 FS-011: every way to change FILE and its directory", files::write_verbs),
     ("links", "FS-009: link SOURCE to DESTINATION in every way, then read that", files::links),

@@ -1,7 +1,7 @@
 //! Socket families, and the ways to reach somebody.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
@@ -34,6 +34,9 @@ pub fn families(_: &[String]) {
             let outcome = socket(family as usize, kind as usize, libc::IPPROTO_ICMP as usize);
             Line::new("IP-008", format!("socket {name} {kind_name}")).outcome(outcome);
         }
+        let ping = if family == libc::AF_INET { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
+        let outcome = socket(family as usize, libc::SOCK_DGRAM as usize, ping as usize);
+        Line::new("NT-002", format!("socket {name} ICMP")).outcome(outcome);
         for (protocol_name, protocol) in [("SCTP", 132), ("MPTCP", 262), ("UDPLITE", 136), ("L2TP", 115), ("DCCP", 33)]
         {
             let outcome = any(TYPES.map(|kind| [family as usize, kind as usize, protocol]).into_iter());
@@ -150,6 +153,45 @@ pub fn udp(addresses: &[String]) {
             let length = socket.recv(&mut answer)?;
             answer.truncate(length);
             Ok(answer)
+        }));
+    }
+}
+
+/// A connected socket hears of a refusal and takes answers from the one address only.
+pub fn udp_connected(addresses: &[String]) {
+    for address in addresses {
+        let line = Line::new("NT", format!("udp {address}"));
+        let local = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+        line.bytes(UdpSocket::bind(local).and_then(|socket| {
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect(address.as_str())?;
+            socket.send(b"attack")?;
+            let mut answer = vec![0; 256];
+            let length = socket.recv(&mut answer)?;
+            answer.truncate(length);
+            Ok(answer)
+        }));
+    }
+}
+
+/// A server in this process and a client in another.
+pub fn serve(addresses: &[String]) {
+    for address in addresses {
+        let line = Line::new("NT", format!("serve {address}"));
+        let program = std::env::current_exe();
+        line.bytes(program.and_then(|program| {
+            let listener = TcpListener::bind(address.as_str())?;
+            let mut client = std::process::Command::new(program)
+                .args(["try", "tcp", address])
+                .stdout(std::process::Stdio::null())
+                .spawn()?;
+            let (mut stream, _) = listener.accept()?;
+            stream.write_all(b"answer")?;
+            let mut heard = [0; 7];
+            stream.read_exact(&mut heard)?;
+            drop(stream);
+            client.wait()?;
+            Ok(if &heard == b"attack\n" { b"served".to_vec() } else { heard.to_vec() })
         }));
     }
 }

@@ -1,0 +1,91 @@
+//! What the jail's network namespace is: loopback alone, or one in which every way out ends at the policy proxy.
+//!
+//! Nothing here is a way out: the namespace has no interface but loopback. What a connection reaches is decided by
+//! whoever accepts on the listeners that init makes and the supervisor gets.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::Serialize;
+
+use crate::policy::egress::{EgressPolicy, Ports};
+
+/// Where the proxy and its resolver listen inside (198.18.0.0/15 is for benchmarks, RFC 2544: nobody's real address).
+pub const PROXY_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The same for IPv6, in a unique local prefix (RFC 4193).
+pub const PROXY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 1);
+/// The address that connections out come from.
+pub const OWN_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// The same for IPv6.
+pub const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 2);
+/// The proxy's TCP port inside.
+pub const PROXY_PORT: u16 = 3128;
+/// The resolver's port inside, for UDP and TCP.
+pub const DNS_PORT: u16 = 53;
+/// Ports that are listened on without nftables whatever the policy says.
+const USUAL: [u16; 2] = [80, 443];
+/// Most ports that are listened on without nftables: each takes two descriptors, and a message carries 253.
+pub const MOST_PORTS: usize = 100;
+
+/// The jail's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetworkPlan {
+    /// What becomes of connections that are not for loopback.
+    pub egress: Egress,
+    /// Servers inside that the host may reach.
+    pub publish: Vec<Publish>,
+}
+
+/// What becomes of connections that are not for loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Egress {
+    /// They are refused: there is no route.
+    Closed,
+    /// They arrive at listeners that the supervisor holds.
+    Proxied {
+        /// TCP ports that are listened on where the kernel has no nftables; with it every port is.
+        ports: Vec<u16>,
+    },
+}
+
+/// A server inside that programs on the host may connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Publish {
+    /// The port on the host's loopback.
+    pub host_port: u16,
+    /// The port on the jail's loopback.
+    pub port: u16,
+}
+
+impl NetworkPlan {
+    /// Loopback alone.
+    pub fn closed() -> Self {
+        Self { egress: Egress::Closed, publish: Vec::new() }
+    }
+
+    /// Everything that is not for loopback goes to the proxy, which decides by these rules.
+    pub fn for_policy(policy: &EgressPolicy) -> Self {
+        let named = policy.allow.iter().filter_map(|rule| match &rule.value.ports {
+            Ports::Any => None,
+            Ports::Only(ports) => Some(ports.iter().copied()),
+        });
+        let mut ports: BTreeSet<u16> =
+            named.flatten().filter(|port| ![0, DNS_PORT, PROXY_PORT].contains(port)).collect();
+        while ports.len() > MOST_PORTS - USUAL.len() {
+            ports.pop_last();
+        }
+        ports.extend(USUAL);
+        Self { egress: Egress::Proxied { ports: ports.into_iter().collect() }, publish: Vec::new() }
+    }
+
+    /// What `/etc/resolv.conf` says inside.
+    pub fn resolver_file(&self) -> String {
+        match self.egress {
+            Egress::Closed => "# jail: there is no network\n".to_owned(),
+            Egress::Proxied { .. } => {
+                format!("# jail: names are resolved by the policy proxy\nnameserver {PROXY_V4}\noptions edns0\n")
+            }
+        }
+    }
+}
