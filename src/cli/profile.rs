@@ -98,7 +98,7 @@ fn show(name: &str, as_json: bool, places: &Places, out: &mut dyn Write) -> Resu
     if as_json {
         let mut merger = Merger::new(names);
         resolved.layers.into_iter().for_each(|(_, layer): (_, layer::Layer)| merger.layer(layer));
-        let policy = merger.finish()?;
+        let policy = merger.finish();
         let text =
             serde_json::to_string_pretty(&policy).map_err(|error| Error::setup(format!("profile {name}: {error}")))?;
         return put(out, &format!("{text}\n"));

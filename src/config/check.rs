@@ -8,8 +8,11 @@ use std::time::Duration;
 use globset::GlobBuilder;
 use jiff::SignedDuration;
 
-use crate::policy::egress::Rule;
+use crate::policy::address::{AddressClass, classify};
+use crate::policy::authority::parse_port;
+use crate::policy::egress::{DEFAULT_PORTS, Ports, Rule};
 use crate::policy::environment::{DANGEROUS, is_dangerous};
+use crate::policy::host::{Host, HostPattern};
 
 /// What is wrong with a value, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -359,6 +362,44 @@ pub fn processors(number: f64) -> Check<f64> {
     } else {
         Err(Fault::new(format!("{number} is not between 0.01 and 4096")))
     }
+}
+
+/// Connections at once that a policy may name: the ports of one address.
+pub const MOST_CONNECTIONS: u64 = 1 << 16;
+
+/// `HOST` or `HOST:PORT` as `--allow` takes it: `tunnel = true` for the host, on the port or on 443 and 80.
+pub fn allowed(text: &str) -> Check<Rule> {
+    // The colons of an IPv6 address stand in brackets.
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let ports = match port {
+        None => DEFAULT_PORTS.into(),
+        Some(port) => {
+            let number = parse_port(port.as_bytes());
+            [number.ok_or_else(|| Fault::new(format!("{text:?} is not HOST or HOST:PORT")))?].into()
+        }
+    };
+    let host = HostPattern::parse(host).map_err(|error| Fault::new(error.to_string()))?;
+    addresses(&host)?;
+    Ok(Rule::tunnel(host, Ports::Only(ports)))
+}
+
+/// The addresses that an `[[allow]]` names must be those of hosts that a policy may open.
+pub fn addresses(host: &HostPattern) -> Check<()> {
+    for address in host.addresses() {
+        let class = classify(address);
+        let refuse = Fault::new(format!("address {} is {}", Host::from(address), class.reason()));
+        match class {
+            AddressClass::Metadata => {
+                return Err(refuse.hint("only a rule for a name with `resolve` can open it, in your own policy"));
+            }
+            AddressClass::Unspecified | AddressClass::Multicast => return Err(refuse),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A path pattern of a rule.

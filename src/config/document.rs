@@ -4,9 +4,11 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::policy::egress::GitAccess;
@@ -213,30 +215,88 @@ pub struct Limits {
     pub time: Option<At<String>>,
     /// Open files of one process.
     pub open_files: Option<At<i64>>,
+    /// Connections out of the jail at once.
+    pub connections: Option<At<i64>>,
+    /// How long a connection to a host may take to come about, such as `"10s"`.
+    pub connect_time: Option<At<String>>,
+    /// How long a connection may be without a byte in either direction, such as `"1h"`.
+    pub idle_time: Option<At<String>>,
 }
 
-/// Requests that may leave: GET, HEAD and OPTIONS to port 443 unless more is said.
+/// Requests that may leave: GET, HEAD and OPTIONS over plain HTTP unless more is said.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {
     /// Host pattern: `api.example.com`, `*.example.com`, `**.example.com`, `.example.com`, `{a,b}.example.com`.
     pub host: At<String>,
-    /// Ports; 443 unless given.
+    /// Ports; 443 and 80 unless given.
     pub ports: Option<At<Vec<At<i64>>>>,
-    /// Path patterns: `*` stops at `/`, `**` does not.
+    /// Path patterns: `*` stops at `/`, `**` does not. Not enforced yet, so refused.
     pub paths: Option<At<List>>,
-    /// HTTP methods, or `["*"]`.
+    /// HTTP methods, or `["*"]`. Not enforced yet, so refused.
     pub methods: Option<At<List>>,
-    /// Only git's smart-HTTP endpoints of this operation.
+    /// Only git's smart-HTTP endpoints of this operation. Not enforced yet, so refused.
     pub git: Option<At<GitAccess>>,
-    /// Only GraphQL requests whose every root field is named.
+    /// Only GraphQL requests whose every root field is named. Not enforced yet, so refused.
     pub graphql: Option<At<Graphql>>,
-    /// Pass the connection on without looking inside; the name is still checked.
-    pub tunnel: Option<At<bool>>,
+    /// `true`: TLS and plain HTTP pass without a look inside, and the name is checked. `"raw"`: any bytes pass; needs `ports`.
+    pub tunnel: Option<At<Tunnel>>,
     /// Addresses of the name, instead of DNS; private ones are reachable then.
     pub resolve: Option<At<List>>,
-    /// File with the certificate authorities (PEM) for this host, relative to the policy file.
+    /// File with the certificate authorities (PEM) for this host, relative to the policy file. Not enforced yet, so refused.
     pub ca: Option<At<String>>,
+    /// Connections to what this rule covers at once.
+    pub connections: Option<At<i64>>,
+}
+
+/// Whether and how a connection is passed on without a look inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnel {
+    /// `true` or `false`.
+    Flag(bool),
+    /// `"raw"`.
+    Raw,
+}
+
+impl<'de> Deserialize<'de> for Tunnel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TunnelVisitor)
+    }
+}
+
+struct TunnelVisitor;
+
+impl Visitor<'_> for TunnelVisitor {
+    type Value = Tunnel;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or \"raw\"")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tunnel, E> {
+        Ok(Tunnel::Flag(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Tunnel, E> {
+        match value {
+            "raw" => Ok(Tunnel::Raw),
+            other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+        }
+    }
+}
+
+impl JsonSchema for Tunnel {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Tunnel".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "enum": [true, false, "raw"] })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
 }
 
 /// Requests that an `ask` or `deny` covers: everything to the host unless narrowed.
@@ -247,13 +307,13 @@ pub struct Match {
     pub host: At<String>,
     /// Ports; every port unless given.
     pub ports: Option<At<Vec<At<i64>>>>,
-    /// Path patterns: `*` stops at `/`, `**` does not.
+    /// Path patterns: `*` stops at `/`, `**` does not. Not enforced yet, so refused.
     pub paths: Option<At<List>>,
-    /// HTTP methods; every method unless given.
+    /// HTTP methods; every method unless given. Not enforced yet, so refused.
     pub methods: Option<At<List>>,
-    /// Only git's smart-HTTP endpoints of this operation.
+    /// Only git's smart-HTTP endpoints of this operation. Not enforced yet, so refused.
     pub git: Option<At<GitAccess>>,
-    /// Only GraphQL requests with one of these root fields.
+    /// Only GraphQL requests with one of these root fields. Not enforced yet, so refused.
     pub graphql: Option<At<Graphql>>,
 }
 

@@ -1,17 +1,13 @@
 //! One policy file, checked: every value is typed and knows its place.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use super::check::{self, Access, Fault, Ground, Same};
-use super::document::{self, Allow, At, Document, Graphql, History, List, Match, Mode, OnFind, Scan};
+use super::document::{self, At, Document, History, List, Mode, OnFind, Scan};
 use super::suggest;
 use super::text::{Problem, SourceText};
 use crate::error::Result;
-use crate::policy::egress::{EgressPolicy, GitAccess, GraphqlRule, Methods, Ports, Rule};
-use crate::policy::host::HostPattern;
+use crate::policy::egress::EgressPolicy;
 use crate::policy::{FilesystemPolicy, LimitsPolicy, ScanMode, Sourced, WorkspaceMode};
 
 /// What one source says.
@@ -98,10 +94,11 @@ fn first_line(span: Range<usize>, text: &SourceText) -> Range<usize> {
     span.start..end
 }
 
-struct Reader<'a> {
-    text: &'a SourceText,
-    ground: &'a Ground,
-    problems: Vec<Problem>,
+/// Reads one file; collects what is wrong with it.
+pub(super) struct Reader<'a> {
+    pub(super) text: &'a SourceText,
+    pub(super) ground: &'a Ground,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
@@ -118,25 +115,21 @@ impl Reader<'_> {
             remove: self.list(&environment.remove, check::variable_pattern),
             set: self.set(environment),
             limits: self.limits(&document.limits),
-            egress: EgressPolicy {
-                allow: self.rules(&document.allow, Self::allow),
-                ask: self.rules(&document.ask, |reader, rule| reader.covers(rule, HostPattern::parse)),
-                deny: self.rules(&document.deny, |reader, rule| reader.covers(rule, HostPattern::parse_for_deny)),
-            },
+            egress: self.egress(document),
         };
         self.contradictions(&layer, document);
         layer
     }
 
-    fn sourced<T>(&self, value: T, span: &Range<usize>) -> Sourced<T> {
+    pub(super) fn sourced<T>(&self, value: T, span: &Range<usize>) -> Sourced<T> {
         Sourced::new(value, self.text.source(span))
     }
 
-    fn fault(&mut self, span: &Range<usize>, fault: Fault) {
+    pub(super) fn fault(&mut self, span: &Range<usize>, fault: Fault) {
         self.problems.push(Problem { span: span.clone(), message: fault.message, hint: fault.hint });
     }
 
-    fn check<T, V>(&mut self, at: &At<V>, check: impl FnOnce(&V) -> Result<T, Fault>) -> Option<Sourced<T>> {
+    pub(super) fn check<T, V>(&mut self, at: &At<V>, check: impl FnOnce(&V) -> Result<T, Fault>) -> Option<Sourced<T>> {
         match check(&at.value) {
             Ok(value) => Some(self.sourced(value, &at.span)),
             Err(fault) => {
@@ -146,7 +139,7 @@ impl Reader<'_> {
         }
     }
 
-    fn list<T: Same>(&mut self, list: &List, check: impl Fn(&str) -> Result<T, Fault>) -> Vec<Sourced<T>> {
+    pub(super) fn list<T: Same>(&mut self, list: &List, check: impl Fn(&str) -> Result<T, Fault>) -> Vec<Sourced<T>> {
         let mut values: Vec<Sourced<T>> = Vec::with_capacity(list.len());
         for entry in list {
             let Some(value) = self.check(entry, |text| check(text)) else { continue };
@@ -180,7 +173,9 @@ impl Reader<'_> {
             refuse(&at.span, "`cache`", "use `read`, or `write` if the tool's writes may reach the host");
         }
         if let Some(credential) = document.credential.first() {
-            refuse(&credential.name.span, "`[[credential]]`", "leave it out");
+            let problem =
+                Problem::new(credential.name.span.clone(), "`[[credential]]` is not enforced by this version yet");
+            self.problems.push(problem.hint("leave it out"));
         }
     }
 
@@ -260,139 +255,17 @@ impl Reader<'_> {
                 .open_files
                 .as_ref()
                 .and_then(|at| self.check(at, |number| check::count(*number, 16, 1 << 20))),
+            connections: table
+                .connections
+                .as_ref()
+                .and_then(|at| self.check(at, |number| check::count(*number, 1, check::MOST_CONNECTIONS))),
+            connect_time: table.connect_time.as_ref().and_then(|at| self.check(at, |text| check::duration(text))),
+            idle_time: table.idle_time.as_ref().and_then(|at| self.check(at, |text| check::duration(text))),
         }
-    }
-
-    fn rules<T>(&mut self, tables: &[T], read: impl Fn(&mut Self, &T) -> Option<Sourced<Rule>>) -> Vec<Sourced<Rule>> {
-        let mut rules: Vec<Sourced<Rule>> = Vec::with_capacity(tables.len());
-        for table in tables {
-            let Some(rule) = read(self, table) else { continue };
-            rules.push(rule);
-        }
-        rules
-    }
-
-    fn allow(&mut self, table: &Allow) -> Option<Sourced<Rule>> {
-        let tunnel = table.tunnel.as_ref().is_some_and(|at| at.value);
-        if tunnel && let Some((span, key)) = inspecting(&table.paths, &table.methods, &table.git, &table.graphql) {
-            let message = format!("`{key}` needs a look inside, but `tunnel = true` says that there is none");
-            self.problems.push(Problem::new(span, message).hint("leave out one of the two"));
-        }
-        let host = self.host(&table.host, HostPattern::parse);
-        let methods = match (&table.methods, tunnel || table.git.is_some() || table.graphql.is_some()) {
-            (None, false) => Methods::safe(),
-            _ => self.methods(&table.methods),
-        };
-        let rule = Rule {
-            host: host?,
-            ports: self.ports(&table.ports, || Ports::Only([443].into())),
-            methods,
-            paths: self.some_list(&table.paths, "paths", check::request_path),
-            git: table.git.as_ref().map(|at| at.value),
-            graphql: self.graphql(&table.graphql),
-            tunnel,
-            resolve: self.some_list(&table.resolve, "resolve", ip_address),
-            ca: table.ca.as_ref().and_then(|at| self.ca(at)),
-        };
-        self.combined(&table.methods, &table.git, &table.graphql);
-        if let Some(at) = table.resolve.as_ref().filter(|_| rule.host.single_name().is_none()) {
-            self.problems
-                .push(Problem::new(at.span.clone(), "`resolve` needs a single host name, not a pattern or an address"));
-        }
-        if tunnel && let Some(at) = &table.ca {
-            self.problems.push(Problem::new(
-                at.span.clone(),
-                "`ca` has no meaning for a tunnel, whose certificate is not checked here",
-            ));
-        }
-        Some(self.sourced(rule, &table.host.span))
-    }
-
-    fn covers(
-        &mut self,
-        table: &Match,
-        parse: impl Fn(&str) -> Result<HostPattern, crate::policy::host::HostError>,
-    ) -> Option<Sourced<Rule>> {
-        let host = self.host(&table.host, parse);
-        let rule = Rule {
-            host: host?,
-            ports: self.ports(&table.ports, || Ports::Any),
-            methods: self.methods(&table.methods),
-            paths: self.some_list(&table.paths, "paths", check::request_path),
-            git: table.git.as_ref().map(|at| at.value),
-            graphql: self.graphql(&table.graphql),
-            tunnel: false,
-            resolve: Vec::new(),
-            ca: None,
-        };
-        self.combined(&table.methods, &table.git, &table.graphql);
-        Some(self.sourced(rule, &table.host.span))
-    }
-
-    fn host(
-        &mut self,
-        at: &At<String>,
-        parse: impl Fn(&str) -> Result<HostPattern, crate::policy::host::HostError>,
-    ) -> Option<HostPattern> {
-        parse(&at.value).map_err(|error| self.problems.push(Problem::new(at.span.clone(), error.to_string()))).ok()
-    }
-
-    /// `git` and `graphql` name the methods and endpoints themselves.
-    fn combined(&mut self, methods: &Option<At<List>>, git: &Option<At<GitAccess>>, graphql: &Option<At<Graphql>>) {
-        let mut refuse = |span: &Range<usize>, one: &str, other: &str| {
-            let message = format!("`{one}` and `{other}` cannot be in the same rule");
-            self.problems.push(
-                Problem::new(span.clone(), message)
-                    .hint(format!("`{other}` says which requests it covers; write two rules if both are meant")),
-            );
-        };
-        if let (Some(at), Some(_)) = (methods, git) {
-            refuse(&at.span, "methods", "git");
-        }
-        if let (Some(at), Some(_)) = (methods, graphql) {
-            refuse(&at.span, "methods", "graphql");
-        }
-        if let (Some(at), Some(_)) = (graphql, git) {
-            refuse(&at.span, "graphql", "git");
-        }
-    }
-
-    fn ports(&mut self, ports: &Option<At<Vec<At<i64>>>>, default: impl Fn() -> Ports) -> Ports {
-        let Some(list) = ports else { return default() };
-        if list.value.is_empty() {
-            self.problems.push(Problem::new(list.span.clone(), "`ports` is empty, and so the rule matches nothing"));
-        }
-        let mut only = BTreeSet::new();
-        for at in &list.value {
-            match u16::try_from(at.value).ok().filter(|port| *port != 0) {
-                None => self
-                    .problems
-                    .push(Problem::new(at.span.clone(), format!("port {} is not between 1 and 65535", at.value))),
-                Some(port) if !only.insert(port) => {
-                    self.problems.push(Problem::new(at.span.clone(), format!("port {port} is given twice")));
-                }
-                Some(_) => {}
-            }
-        }
-        Ports::Only(only)
-    }
-
-    fn methods(&mut self, methods: &Option<At<List>>) -> Methods {
-        let listed = self.some_list(methods, "methods", check::method);
-        if listed.is_empty() {
-            return Methods::Any;
-        }
-        if !listed.iter().any(|method| method == "*") {
-            return Methods::Only(listed.into_iter().collect());
-        }
-        if let Some(at) = methods.as_ref().filter(|_| listed.len() > 1) {
-            self.problems.push(Problem::new(at.span.clone(), "\"*\" is every method; nothing can stand beside it"));
-        }
-        Methods::Any
     }
 
     /// A list that makes no sense when it is empty.
-    fn some_list<T: Same>(
+    pub(super) fn some_list<T: Same>(
         &mut self,
         list: &Option<At<List>>,
         key: &str,
@@ -404,34 +277,6 @@ impl Reader<'_> {
                 .push(Problem::new(list.span.clone(), format!("`{key}` is empty, and so the rule matches nothing")));
         }
         self.list(&list.value, check).into_iter().map(|entry| entry.value).collect()
-    }
-
-    fn graphql(&mut self, table: &Option<At<Graphql>>) -> Option<GraphqlRule> {
-        let at = table.as_ref()?;
-        let mut fields =
-            |list: &List| self.list(list, check::field_pattern).into_iter().map(|entry| entry.value).collect();
-        let rule = GraphqlRule {
-            query: fields(&at.value.query),
-            mutation: fields(&at.value.mutation),
-            subscription: fields(&at.value.subscription),
-        };
-        if [&at.value.query, &at.value.mutation, &at.value.subscription].iter().all(|list| list.is_empty()) {
-            self.problems
-                .push(Problem::new(at.span.clone(), "`graphql` names no field, and so the rule matches nothing"));
-        }
-        Some(rule)
-    }
-
-    /// The file is looked for where the policy that names it lies.
-    fn ca(&mut self, at: &At<String>) -> Option<PathBuf> {
-        let base = self.text.path.parent().unwrap_or(Path::new("/"));
-        let home = &self.ground.home;
-        let path = if at.value.starts_with(['/', '~']) {
-            check::absolute_path(&at.value, home)
-        } else {
-            check::workspace_path(&at.value).map(|path| base.join(path))
-        };
-        path.map_err(|fault| self.fault(&at.span, fault)).ok()
     }
 
     fn contradictions(&mut self, layer: &Layer, document: &Document) {
@@ -459,69 +304,6 @@ impl Reader<'_> {
         });
         self.rule_contradictions(layer, document);
     }
-
-    fn rule_contradictions(&mut self, layer: &Layer, document: &Document) {
-        let egress = &layer.egress;
-        let repeated = |rules: &[Sourced<Rule>]| {
-            (1..rules.len()).find_map(|at| {
-                rules[..at]
-                    .iter()
-                    .find(|earlier| earlier.value == rules[at].value)
-                    .map(|earlier| (at, earlier.source.line))
-            })
-        };
-        let spans = |rules: &[Sourced<Rule>], hosts: Vec<&At<String>>, at: usize| {
-            hosts
-                .into_iter()
-                .find(|host| self.text.source(&host.span) == rules[at].source)
-                .map(|host| host.span.clone())
-        };
-        let hosts: [(_, Vec<&At<String>>); 3] = [
-            (&egress.allow, document.allow.iter().map(|rule| &rule.host).collect()),
-            (&egress.ask, document.ask.iter().map(|rule| &rule.host).collect()),
-            (&egress.deny, document.deny.iter().map(|rule| &rule.host).collect()),
-        ];
-        let mut found = Vec::new();
-        for (rules, hosts) in hosts {
-            if let Some((at, line)) = repeated(rules)
-                && let Some(span) = spans(rules, hosts, at)
-            {
-                found.push(Problem::new(span, format!("this rule is given twice; it is in line {line} already")));
-            }
-        }
-        for table in &document.allow {
-            let source = self.text.source(&table.host.span);
-            let Some(allow) = egress.allow.iter().find(|rule| rule.source == source) else { continue };
-            let denied = egress.deny.iter().find(|deny| {
-                deny.value.host.as_str() == allow.value.host.as_str()
-                    && deny.value.ports == Ports::Any
-                    && !deny.value.inspects()
-            });
-            if let Some(deny) = denied {
-                let message =
-                    format!("this rule allows nothing: line {} denies everything to the same host", deny.source.line);
-                found.push(Problem::new(table.host.span.clone(), message).hint("leave out one of the two"));
-            }
-        }
-        self.problems.extend(found);
-    }
-}
-
-fn inspecting(
-    paths: &Option<At<List>>,
-    methods: &Option<At<List>>,
-    git: &Option<At<GitAccess>>,
-    graphql: &Option<At<Graphql>>,
-) -> Option<(Range<usize>, &'static str)> {
-    let paths = paths.as_ref().map(|at| (at.span.clone(), "paths"));
-    let methods = methods.as_ref().map(|at| (at.span.clone(), "methods"));
-    let git = git.as_ref().map(|at| (at.span.clone(), "git"));
-    let graphql = graphql.as_ref().map(|at| (at.span.clone(), "graphql"));
-    paths.or(methods).or(git).or(graphql)
-}
-
-fn ip_address(text: &str) -> Result<IpAddr, Fault> {
-    text.parse().map_err(|_| Fault { message: format!("{text:?} is not an IP address"), hint: None })
 }
 
 /// Profile names become file names: nothing that could leave the directory.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::check::Same;
 use super::layer::Layer;
-use crate::error::{Error, Result};
+use crate::policy::address::classify;
 use crate::policy::environment::pattern_covers;
 use crate::policy::{
     EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, ScanMode, SecretsPolicy, Source, Sourced, WorkspaceMode,
@@ -90,6 +90,9 @@ impl Merger {
         replace(&mut limits.cpu, layer.limits.cpu, &caps.cpu);
         replace(&mut limits.time, layer.limits.time, &caps.time);
         replace(&mut limits.open_files, layer.limits.open_files, &caps.open_files);
+        replace(&mut limits.connections, layer.limits.connections, &caps.connections);
+        replace(&mut limits.connect_time, layer.limits.connect_time, &caps.connect_time);
+        replace(&mut limits.idle_time, layer.limits.idle_time, &caps.idle_time);
         add(&mut policy.egress.allow, layer.egress.allow);
         add(&mut policy.egress.ask, layer.egress.ask);
         add(&mut policy.egress.deny, layer.egress.deny);
@@ -115,10 +118,13 @@ impl Merger {
         held.raise("limits.memory", &mut layer.limits.memory, &policy.limits.memory, u64::to_string);
         held.raise("limits.processes", &mut layer.limits.processes, &policy.limits.processes, u64::to_string);
         held.raise("limits.cpu", &mut layer.limits.cpu, &policy.limits.cpu, f64::to_string);
-        held.raise("limits.time", &mut layer.limits.time, &policy.limits.time, |time: &Duration| {
-            format!("{}s", time.as_secs())
-        });
-        held.raise("limits.open_files", &mut layer.limits.open_files, &policy.limits.open_files, u64::to_string);
+        let seconds = |time: &Duration| format!("{}s", time.as_secs());
+        let (own, current) = (&mut layer.limits, &policy.limits);
+        held.raise("limits.time", &mut own.time, &current.time, seconds);
+        held.raise("limits.open_files", &mut own.open_files, &current.open_files, u64::to_string);
+        held.raise("limits.connections", &mut own.connections, &current.connections, u64::to_string);
+        held.raise("limits.connect_time", &mut own.connect_time, &current.connect_time, seconds);
+        held.raise("limits.idle_time", &mut own.idle_time, &current.idle_time, seconds);
         held.allow(&mut layer.egress.allow, &policy.egress.allow);
         if let Some(mode) = layer.mode.take_if(|mode| mode.value == WorkspaceMode::Direct)
             && policy.workspace.mode.value == WorkspaceMode::ReadOnly
@@ -135,31 +141,11 @@ impl Merger {
     }
 
     /// The policy.
-    ///
-    /// # Errors
-    /// A rule that has to look inside a connection that another rule passes on unseen.
-    pub fn finish(mut self) -> Result<Policy> {
+    pub fn finish(mut self) -> Policy {
         let filesystem = &mut self.policy.filesystem;
         filesystem.reveal.retain(|entry| !has(&filesystem.hide, &entry.value));
         filesystem.unprotect.retain(|entry| !has(&filesystem.protect, &entry.value));
-        let egress = &self.policy.egress;
-        for (verb, rule) in
-            egress.deny.iter().map(|rule| ("deny", rule)).chain(egress.ask.iter().map(|rule| ("ask", rule)))
-        {
-            let unseen = |allow: &&Sourced<Rule>| {
-                allow.value.tunnel && rule.value.inspects() && allow.value.overlaps(&rule.value)
-            };
-            let Some(tunnel) = egress.allow.iter().find(unseen) else { continue };
-            return Err(Error::setup(format!(
-                "{}: this [[{verb}]] cannot be enforced: it looks into requests to {:?}, and {} passes {:?} on unseen",
-                rule.source,
-                rule.value.host.as_str(),
-                tunnel.source,
-                tunnel.value.host.as_str()
-            ))
-            .hint("let the rule cover the whole host, or allow the host without `tunnel`"));
-        }
-        Ok(self.policy)
+        self.policy
     }
 }
 
@@ -218,12 +204,14 @@ impl Held {
             if has(granted, &rule.value) {
                 return false;
             }
-            // An address or a certificate authority of the project's choice would let it stand in for any host.
-            if !rule.value.resolve.is_empty() || rule.value.ca.is_some() {
-                self.grant("allow", rule.value.host.to_string(), &rule.source, GrantState::Never);
+            // An address or a certificate authority of the project's choice would let it stand in for any host, and
+            // what is in the user's own networks is not the project's to open.
+            let inward = rule.value.host.addresses().any(|address| !classify(address).is_public());
+            if inward || !rule.value.resolve.is_empty() || rule.value.ca.is_some() {
+                self.grant("allow", rule.value.to_string(), &rule.source, GrantState::Never);
                 return false;
             }
-            self.keep("allow", rule.value.host.to_string(), &rule.source)
+            self.keep("allow", rule.value.to_string(), &rule.source)
         });
     }
 }

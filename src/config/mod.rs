@@ -10,6 +10,7 @@ mod machine;
 pub mod merge;
 mod places;
 pub mod profiles;
+mod rules;
 mod suggest;
 pub mod text;
 pub mod trust;
@@ -26,8 +27,6 @@ use text::{Links, SourceText, read_regular};
 use trust::TrustStore;
 
 use crate::error::{Error, Result};
-use crate::policy::egress::{Methods, Ports, Rule};
-use crate::policy::host::HostPattern;
 use crate::policy::{Origin, Policy, Source, Sourced, WorkspaceMode};
 
 pub use merge::{GrantState, PendingGrant};
@@ -173,7 +172,7 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
     users.into_iter().map(|(_, layer)| layer).chain(user).for_each(|layer| merger.layer(layer));
     let pending = project.map(|layer| merger.project(layer, trusted)).unwrap_or_default();
     own.into_iter().chain([typed]).for_each(|layer| merger.layer(layer));
-    let mut policy = merger.finish()?;
+    let mut policy = merger.finish();
     machine::check(&mut policy.filesystem, request.workspace, &ground)?;
     Ok(Loaded { policy, pending, files, project: project_file })
 }
@@ -203,23 +202,7 @@ fn typed(flags: &Flags, ground: &Ground) -> Result<Layer> {
     layer.filesystem.read = paths("--read", &flags.read, Access::Read)?;
     layer.filesystem.write = paths("--write", &flags.write, Access::Write)?;
     for text in &flags.allow {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !text.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)),
-            _ => (text.as_str(), Some(443)),
-        };
-        let port = port.ok_or_else(|| Error::setup(format!("--allow {text:?}: HOST or HOST:PORT is expected")))?;
-        let host = HostPattern::parse(host).map_err(|error| Error::setup(format!("--allow: {error}")))?;
-        let rule = Rule {
-            host,
-            ports: Ports::Only([port].into()),
-            methods: Methods::safe(),
-            paths: Vec::new(),
-            git: None,
-            graphql: None,
-            tunnel: false,
-            resolve: Vec::new(),
-            ca: None,
-        };
+        let rule = check::allowed(text).map_err(|fault| fault_error("--allow", fault))?;
         layer.egress.allow.push(Sourced::new(rule, flag_source("--allow")));
     }
     if flags.read_only {

@@ -69,7 +69,7 @@ impl fmt::Display for Authority {
 }
 
 /// A port in plain decimal digits: 1 to 65535, no sign, no leading zero.
-fn parse_port(digits: &[u8]) -> Option<u16> {
+pub fn parse_port(digits: &[u8]) -> Option<u16> {
     let plain = digits.iter().all(u8::is_ascii_digit) && digits.first() != Some(&b'0');
     plain.then_some(digits).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
 }

@@ -3,13 +3,23 @@
 //! `deny` beats `ask` beats `allow`; what nothing allows is denied.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Sourced;
 use super::host::HostPattern;
+
+/// Connections out of the jail at once, unless the policy says otherwise.
+pub const CONNECTIONS: u64 = 4096;
+/// How long a connection to a host may take to come about, unless the policy says otherwise.
+pub const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long a connection may be without a byte, unless the policy says otherwise: a model may think for long, and
+/// a debugger may wait for a person.
+pub const IDLE_TIME: Duration = Duration::from_secs(2 * 3600);
 
 /// The rules about requests that leave the jail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -37,25 +47,72 @@ pub struct Rule {
     pub git: Option<GitAccess>,
     /// Only GraphQL requests whose every root field is covered.
     pub graphql: Option<GraphqlRule>,
-    /// The connection is passed on without looking inside; only ever set in `allow`.
-    pub tunnel: bool,
+    /// Whether the connection is passed on without looking inside; only ever other than `No` in `allow`.
+    pub tunnel: Tunnel,
     /// Addresses the name stands for, instead of DNS. Lifts the guard against private addresses for this name.
     pub resolve: Vec<IpAddr>,
     /// File with the certificate authorities (PEM) this host is checked against, instead of the system's.
     pub ca: Option<PathBuf>,
+    /// Connections under this rule at once; `None` leaves it to the bound for all of them.
+    pub connections: Option<u64>,
+}
+
+/// How much of a connection is passed on without a look inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tunnel {
+    /// Nothing: only what can be looked at is allowed.
+    No,
+    /// TLS whose server name is the host, and plain HTTP to the host with any method.
+    Named,
+    /// Any bytes; the name is what was asked for, and nothing in the bytes tells it.
+    Raw,
 }
 
 impl Rule {
+    /// What `tunnel = true` for a host means: all of its requests on the ports.
+    pub fn tunnel(host: HostPattern, ports: Ports) -> Self {
+        Self {
+            host,
+            ports,
+            methods: Methods::Any,
+            paths: Vec::new(),
+            git: None,
+            graphql: None,
+            tunnel: Tunnel::Named,
+            resolve: Vec::new(),
+            ca: None,
+            connections: None,
+        }
+    }
+
     /// Whether deciding needs a look inside the connection, beyond host and port.
     pub fn inspects(&self) -> bool {
         !self.paths.is_empty() || self.git.is_some() || self.graphql.is_some() || self.methods != Methods::Any
     }
+}
 
-    /// Whether some request is covered by the hosts and ports of both rules.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.ports.overlaps(&other.ports) && self.host.overlaps(&other.host)
+impl fmt::Display for Rule {
+    /// Host, ports and how much passes: `example.com:22 (any bytes)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.host)?;
+        match &self.ports {
+            Ports::Only(ports) if *ports != DEFAULT_PORTS.into() => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                write!(f, ":{}", ports.join(","))?;
+            }
+            _ => {}
+        }
+        match self.tunnel {
+            Tunnel::Raw => f.write_str(" (any bytes)"),
+            Tunnel::Named => Ok(()),
+            Tunnel::No => f.write_str(" (reading over plain HTTP)"),
+        }
     }
 }
+
+/// What `[[allow]]` covers without `ports`: HTTPS and HTTP.
+pub const DEFAULT_PORTS: [u16; 2] = [443, 80];
 
 /// The ports a rule covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,13 +132,6 @@ impl Ports {
             Self::Only(ports) => ports.contains(&port),
         }
     }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Only(a), Self::Only(b)) => !a.is_disjoint(b),
-            _ => true,
-        }
-    }
 }
 
 /// The HTTP methods a rule covers.
@@ -98,6 +148,14 @@ impl Methods {
     /// What an `allow` grants unless it says more: GET, HEAD and OPTIONS.
     pub fn safe() -> Self {
         Self::Only(["GET", "HEAD", "OPTIONS"].map(str::to_owned).into())
+    }
+
+    /// Whether the method is covered. Methods are case-sensitive (RFC 9110, section 9.1).
+    pub fn contains(&self, method: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(methods) => methods.contains(method),
+        }
     }
 }
 

@@ -115,6 +115,13 @@ impl Host {
     }
 }
 
+impl From<IpAddr> for Host {
+    /// An IPv4 address in the form of IPv6 (`::ffff:192.0.2.7`) becomes the IPv4 address, which is what is dialled.
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address.to_canonical())
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -195,9 +202,12 @@ impl HostPattern {
         self.shapes.iter().any(|shape| shape.matches(host))
     }
 
-    /// Whether some host is covered by both patterns.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.shapes.iter().any(|a| other.shapes.iter().any(|b| a.overlaps(b)))
+    /// The addresses this pattern names.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.shapes.iter().filter_map(|shape| match shape {
+            Shape::Exact(Host::Address(address)) => Some(*address),
+            _ => None,
+        })
     }
 
     /// The one name this pattern stands for, if it covers exactly one.
@@ -229,20 +239,6 @@ impl Shape {
             (Self::OneLabel(base), Host::Name(name)) => parent(name) == Some(base),
             (Self::AnyDepth(base), Host::Name(name)) => is_below(name, base),
             (Self::Domain(base), Host::Name(name)) => name == base || is_below(name, base),
-        }
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Exact(host), pattern) | (pattern, Self::Exact(host)) => pattern.matches(host),
-            (Self::OneLabel(a), Self::OneLabel(b)) => a == b,
-            (Self::OneLabel(a), Self::AnyDepth(b)) | (Self::AnyDepth(b), Self::OneLabel(a)) => a == b || is_below(a, b),
-            (Self::OneLabel(a), Self::Domain(b)) | (Self::Domain(b), Self::OneLabel(a)) => {
-                a == b || is_below(a, b) || parent(b) == Some(a)
-            }
-            (Self::AnyDepth(a) | Self::Domain(a), Self::AnyDepth(b) | Self::Domain(b)) => {
-                a == b || is_below(a, b) || is_below(b, a)
-            }
         }
     }
 }
@@ -359,7 +355,7 @@ fn normalise(name: &str, text: &str) -> Result<Host, HostError> {
     if let Some(inner) = name.strip_prefix('[') {
         let inner = inner.strip_suffix(']').ok_or_else(|| invalid("`[` is not closed"))?;
         let address: Ipv6Addr = inner.parse().map_err(|_| invalid("not an IPv6 address"))?;
-        return Ok(Host::Address(address.into()));
+        return Ok(Host::from(IpAddr::V6(address)));
     }
     let ascii = idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::URL)
         .map_err(|_| invalid("it cannot be written in ASCII (IDNA)"))?;

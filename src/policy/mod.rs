@@ -3,10 +3,13 @@
 //! `config` merges files and flags into a [`Policy`]; `plan` turns it into what will be done on this machine.
 //! Every value remembers where it came from ([`Sourced`]), so that `jail plan` and `jail explain` can say so.
 
+pub mod address;
 pub mod authority;
+pub mod decide;
 pub mod egress;
 pub mod environment;
 pub mod host;
+pub mod reason;
 pub mod source;
 
 use std::path::PathBuf;
@@ -105,4 +108,27 @@ pub struct LimitsPolicy {
     pub time: Option<Sourced<Duration>>,
     /// Open descriptors of one process.
     pub open_files: Option<Sourced<u64>>,
+    /// Connections out of the jail at once.
+    pub connections: Option<Sourced<u64>>,
+    /// How long a connection to a host may take to come about.
+    pub connect_time: Option<Sourced<Duration>>,
+    /// How long a connection may be without a byte in either direction.
+    pub idle_time: Option<Sourced<Duration>>,
+}
+
+impl LimitsPolicy {
+    /// Connections out of the jail at once.
+    pub fn connections(&self) -> u64 {
+        self.connections.as_ref().map_or(egress::CONNECTIONS, |limit| limit.value)
+    }
+
+    /// How long a connection to a host may take to come about.
+    pub fn connect_time(&self) -> Duration {
+        self.connect_time.as_ref().map_or(egress::CONNECT_TIME, |limit| limit.value)
+    }
+
+    /// How long a connection may be without a byte in either direction.
+    pub fn idle_time(&self) -> Duration {
+        self.idle_time.as_ref().map_or(egress::IDLE_TIME, |limit| limit.value)
+    }
 }

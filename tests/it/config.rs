@@ -254,7 +254,7 @@ fn flags_are_checked_like_files() {
     world.flags = Flags { allow: vec!["*.com".into()], ..Flags::default() };
     assert!(refused(&world).starts_with("--allow: host pattern \"*.com\" covers the public suffix"));
     world.flags = Flags { allow: vec!["a.example.com:0".into()], ..Flags::default() };
-    assert_eq!(refused(&world), "--allow \"a.example.com:0\": HOST or HOST:PORT is expected");
+    assert_eq!(refused(&world), "--allow: \"a.example.com:0\" is not HOST or HOST:PORT");
     world.flags = Flags { environment: Some("staging".into()), ..Flags::default() };
     assert_eq!(refused(&world), "--environment: credentials are not available in this version");
     world.flags = Flags { policy_file: Some(world.root().join("none.toml")), ..Flags::default() };

@@ -126,7 +126,7 @@ fn nt_006_addresses_have_one_spelling() {
     }
     assert_eq!(host("127.0.0.1").to_string(), "127.0.0.1");
     assert_eq!(host("0.0.0.0").to_string(), "0.0.0.0");
-    assert_eq!(host("[::FFFF:127.0.0.1]").to_string(), "[::ffff:127.0.0.1]");
+    assert_eq!(host("[::FFFF:127.0.0.1]"), host("127.0.0.1"), "what is dialled is the same");
 }
 
 #[test]
@@ -192,37 +192,5 @@ fn patterns_over_public_suffixes_are_for_denials_only() {
     }
     for text in ["*.example.com", "me.github.io", ".corp.internal", "localhost", "*.cursor.sh", "api.test"] {
         assert!(HostPattern::parse(text).is_ok(), "{text} refused");
-    }
-}
-
-#[test]
-fn overlap_is_symmetric_and_agrees_with_names() {
-    let patterns = [
-        "a.example.com",
-        "*.example.com",
-        "**.example.com",
-        ".example.com",
-        "*.a.example.com",
-        ".a.example.com",
-        "**.a.example.com",
-        "example.com",
-        ".example.org",
-        "b.a.example.com",
-    ];
-    let names = [
-        "example.com",
-        "a.example.com",
-        "b.example.com",
-        "b.a.example.com",
-        "c.b.a.example.com",
-        "c.b.example.com",
-        "example.org",
-    ];
-    for one in patterns {
-        for two in patterns {
-            let (a, b) = (HostPattern::parse(one).unwrap(), HostPattern::parse(two).unwrap());
-            let common = names.iter().any(|name| a.matches(&host(name)) && b.matches(&host(name)));
-            assert_eq!(a.overlaps(&b), common, "{one} and {two}");
-        }
     }
 }

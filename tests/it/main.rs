@@ -1,7 +1,9 @@
 //! Tests that need no privilege and no kernel feature.
 
+mod address;
 mod attacks;
 mod config;
+mod decide;
 mod generated;
 mod git;
 mod guard;
@@ -12,6 +14,7 @@ mod policy;
 mod policy_docs;
 mod profiles;
 mod proxy_hello;
+mod rules;
 mod seccomp;
 mod structure;
 mod syscalls_reference;

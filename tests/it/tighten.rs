@@ -34,9 +34,9 @@ const LISTS: &[(&str, &str, &[&str])] = &[
 const RULES: &[&str] = &[
     "host = \"a.example.com\"",
     "host = \"*.example.com\"",
-    "host = \"b.example.org\"\nmethods = [\"POST\"]",
-    "host = \"a.example.com\"\npaths = [\"/x/**\"]",
-    "host = \"git.example.net\"\ngit = \"push\"",
+    "host = \"b.example.org\"\nports = [8443]",
+    "host = \"{a.example.com,10.0.0.5}\"\nports = [22, 443]",
+    "host = \"git.example.net\"",
 ];
 
 const VARIABLES: &[&str] =
@@ -244,7 +244,7 @@ proptest! {
 
 /// A valid policy with many kinds of values, to be damaged.
 const SAMPLE: &str = "extends = [\"rust\"]\n[filesystem]\nread = [\"~/ä/b\"]\nhide = [\"*.é{a,b}[c]\"]\r\n[environment]\nset = { A = \"\\u00e9\" }\n\
-    [limits]\nmemory = \"8GiB\"\ncpu = 1.5\ntime = \"1h 30m\"\n[[allow]]\nhost = \"bücher.{a,b}.example.com\"\nports = [443]\npaths = [\"/x/**\"]\n";
+    [limits]\nmemory = \"8GiB\"\ncpu = 1.5\ntime = \"1h 30m\"\n[[allow]]\nhost = \"bücher.{a,b}.example.com\"\nports = [443]\ntunnel = \"raw\"\nresolve = [\"10.0.0.1\"]\n";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]

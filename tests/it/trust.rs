@@ -44,12 +44,12 @@ fn what_a_project_grants_waits_for_agreement_or_is_never_given() {
     assert_eq!(
         list(GrantState::Pending),
         format!(
-            "extends=ci filesystem.read={read} filesystem.write={write} environment.pass=EXTRA environment.set=A=b limits.processes=100000 allow=a.example.com"
+            "extends=ci filesystem.read={read} filesystem.write={write} environment.pass=EXTRA environment.set=A=b limits.processes=100000 allow=a.example.com (reading over plain HTTP)"
         )
     );
     assert_eq!(
         list(GrantState::Never),
-        "filesystem.reveal=x.pem filesystem.unprotect=.git allow=b.example.com secrets.scan=off"
+        "filesystem.reveal=x.pem filesystem.unprotect=.git allow=b.example.com (reading over plain HTTP) secrets.scan=off"
     );
     let bare = World::new().loaded().policy;
     assert_eq!(loaded.policy.profiles, bare.profiles);
