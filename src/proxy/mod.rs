@@ -5,3 +5,4 @@
 //! repaired.
 
 pub mod hello;
+pub mod http;

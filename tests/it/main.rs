@@ -15,6 +15,8 @@ mod policy_docs;
 mod profiles;
 mod proxy_hello;
 mod rules;
+mod proxy_request;
+mod proxy_response;
 mod seccomp;
 mod structure;
 mod syscalls_reference;
