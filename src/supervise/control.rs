@@ -4,9 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, socket};
 use serde::{Deserialize, Serialize};
 
@@ -67,10 +65,8 @@ pub fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
     Some(crate::sys::fdpass::adopt(fd))
 }
 
-/// Reads a client's request; `None` when it is malformed or does not come in time.
-pub fn request(client: &OwnedFd, patience: Duration) -> Option<(Request, Vec<OwnedFd>)> {
-    let mut ready = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
-    poll(&mut ready, PollTimeout::try_from(patience).ok()?).ok()?;
+/// Reads a client's request, which must be there; `None` when it is malformed or the client has left.
+pub fn request(client: &OwnedFd) -> Option<(Request, Vec<OwnedFd>)> {
     let (bytes, descriptors) = fdpass::receive(client.as_fd(), Wait::No).ok()?;
     Some((serde_json::from_slice(&bytes).ok()?, descriptors))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::task::Poll;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -23,6 +23,9 @@ use crate::sys::readiness;
 /// longest path that can be mounted on has 4096; the smallest buffer in use holds 200 KiB.
 const UNDER_WAY: usize = 8;
 
+/// Connections that may be open without having asked for anything; one more closes the oldest.
+const SILENT: usize = 16;
+
 /// What the loop serves.
 #[derive(Debug)]
 pub struct Jail<'a> {
@@ -36,6 +39,8 @@ pub struct Jail<'a> {
     asked: std::cell::Cell<usize>,
     clients: HashMap<u32, OwnedFd>,
     next_client: u32,
+    /// Connections that asked for nothing yet, the oldest first.
+    silent: Vec<AsyncFd<OwnedFd>>,
     /// Connections that asked for the end of the run: closed when everything is gone.
     killers: Vec<OwnedFd>,
 }
@@ -74,6 +79,7 @@ impl<'a> Jail<'a> {
             asked: std::cell::Cell::new(0),
             clients: HashMap::new(),
             next_client: 1,
+            silent: Vec::new(),
             killers: Vec::new(),
         })
     }
@@ -144,9 +150,17 @@ impl<'a> Jail<'a> {
                 ready.clear_ready();
                 drop(ready);
                 while let Some(client) = control::accept(self.control.get_ref()) {
-                    self.serve(client)?;
+                    self.silent.push(readiness::readable(client).map_err(|error| {
+                        Error::setup(format!("cannot watch a descriptor: {error}"))
+                    })?);
                 }
+                let most = self.silent.len().saturating_sub(SILENT);
+                self.silent.drain(..most);
                 Ok(Turn::Served)
+            }
+            index = spoken(&self.silent) => {
+                let client = self.silent.remove(index).into_inner();
+                self.serve(client).map(|()| Turn::Served)
             }
         }
     }
@@ -211,12 +225,9 @@ impl<'a> Jail<'a> {
         }
     }
 
-    /// Reads a client's one request. The client sends it before or right after connecting; one that does not within
-    /// a moment is dropped.
+    /// Reads the one request of a client that has something to say, and drops one that left.
     fn serve(&mut self, client: OwnedFd) -> Result<()> {
-        let Some((request, descriptors)) = control::request(&client, Duration::from_millis(500)) else {
-            return Ok(());
-        };
+        let Some((request, descriptors)) = control::request(&client) else { return Ok(()) };
         match request {
             Request::Kill => {
                 let _ = control::send(client.as_fd(), &Answer::Killing, &[]);
@@ -250,6 +261,15 @@ impl<'a> Jail<'a> {
             }
         }
     }
+}
+
+/// Waits until one of the connections has something to read or is closed; its index.
+async fn spoken(silent: &[AsyncFd<OwnedFd>]) -> usize {
+    std::future::poll_fn(|context| {
+        let ready = silent.iter().position(|client| client.poll_read_ready(context).is_ready());
+        ready.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 fn lost(errno: Errno) -> Error {

@@ -36,6 +36,7 @@ pub fn trials() -> Vec<Needing> {
         test("rx_004_descriptors_are_bounded", descriptors_are_bounded),
         test("rx_003_time_is_bounded", time_is_bounded),
         test("ps_exec_and_kill_reach_a_session", ps_exec_and_kill),
+        test("a_client_that_takes_its_time_is_served_and_holds_nobody", slow_client),
         test("au_002_odd_bytes_are_escaped", odd_bytes_are_escaped),
     ]
 }
@@ -286,6 +287,30 @@ fn time_is_bounded() -> Test {
     same("output", &String::from_utf8_lossy(&output.stdout), "started\n")?;
     has("message", &String::from_utf8_lossy(&output.stderr), "time limit")?;
     if start.elapsed() > Duration::from_secs(5) { Err("the limit came late".into()) } else { Ok(()) }
+}
+
+/// A client that connects and says nothing for longer than anybody would wait for it.
+fn slow_client() -> Test {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+    use std::os::fd::AsRawFd;
+    let scene = Scene::new()?;
+    let mut running = Running::start(&scene, &[], "echo ready; exec sleep 60")?;
+    let path = scene.runtime().join("jail").join(&running.session).join("control.sock");
+    let client = || -> Result<std::os::fd::OwnedFd, Failed> {
+        let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+        connect(client.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        Ok(client)
+    };
+    // More than may be open without a word: each closes an older one, and none ends the run.
+    let crowd = (0..40).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
+    let slow = client()?;
+    let other = scene.jail(&["exec", &running.session, "echo", "works"]).output()?;
+    same("exec meanwhile", &String::from_utf8_lossy(&other.stdout), "works\n")?;
+    drop(crowd);
+    std::thread::sleep(Duration::from_secs(1));
+    send(slow.as_raw_fd(), b"\"Kill\"", MsgFlags::MSG_NOSIGNAL)?;
+    let status = running.wait(Duration::from_secs(20))?;
+    same("the end it asked for", &format!("{:?}", status.signal()), "Some(9)")
 }
 
 fn ps_exec_and_kill() -> Test {
