@@ -8,14 +8,16 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
+use nix::unistd::ftruncate;
 
 use super::message::{Failure, Step};
-use super::rootfs::{relative, write_new_file};
+use super::rootfs::{relative, write_all, write_new_file};
 use crate::escape::escape;
 use crate::plan::{Plan, StandIn};
 use crate::sys::mount::{self, Attributes};
 
-/// Stand-ins up to this size hold blanks; larger ones are holes, which read as zeros and cost no memory.
+/// Stand-ins up to this size hold blanks. Larger ones, and all when the masks' tmpfs is full, are holes, which read as
+/// zeros and cost no memory.
 const BLANK_LIMIT: u64 = 64 * 1024;
 
 /// The tmpfs with the stand-ins, and how many it holds.
@@ -86,13 +88,16 @@ impl Masks {
             StandIn::Directory => mkdirat(self.store.as_fd(), name.as_c_str(), Mode::from_bits_truncate(0o555))?,
             StandIn::File { size, mtime: (seconds, nanoseconds), mode } => {
                 let mode = (mode & 0o777) | 0o400;
-                let file = if size <= BLANK_LIMIT {
-                    write_new_file(self.store.as_fd(), &name, &blanks(size), mode)?
-                } else {
-                    let file = write_new_file(self.store.as_fd(), &name, b"", mode)?;
-                    nix::unistd::ftruncate(&file, i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
-                    file
-                };
+                let file = write_new_file(self.store.as_fd(), &name, b"", mode)?;
+                let filled = if size <= BLANK_LIMIT { write_all(&file, &blanks(size)) } else { Err(Errno::ENOSPC) };
+                match filled {
+                    Ok(()) => {}
+                    Err(Errno::ENOSPC) => {
+                        ftruncate(&file, 0)?;
+                        ftruncate(&file, i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
+                    }
+                    Err(errno) => return Err(errno),
+                }
                 let time = TimeSpec::new(seconds, nanoseconds);
                 futimens(&file, &time, &time)?;
             }

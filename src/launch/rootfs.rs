@@ -17,6 +17,9 @@ use crate::escape::escape;
 use crate::plan::{Access, Mount, Plan};
 use crate::sys::mount::{self, Attributes};
 
+/// Memory for the blanks of all stand-ins. There may be as many as the kernel allows mounts, so that bounds their number.
+const MASKS_SIZE: &CStr = c"64m";
+
 /// Trees that root's supervisor cloned and idmapped before the launch, by their path inside.
 pub type Prepared = HashMap<PathBuf, OwnedFd>;
 
@@ -102,9 +105,9 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
     .map_err(fail("/dev/pts"))?;
     mount::attach(devpts.as_fd(), root.as_fd(), c"dev/pts").map_err(fail("attach /dev/pts"))?;
 
-    let masks =
-        mount::new_filesystem(c"tmpfs", &[(c"mode", c"755"), (c"nr_inodes", c"0")], secure.with(Attributes::NO_EXEC))
-            .map_err(fail("tmpfs for masks"))?;
+    let options = [(c"mode", c"755"), (c"size", MASKS_SIZE), (c"nr_inodes", c"0")];
+    let masks = mount::new_filesystem(c"tmpfs", &options, secure.with(Attributes::NO_EXEC))
+        .map_err(fail("tmpfs for masks"))?;
     // On top of the scratch tmpfs, whose own attachment nothing needs any more.
     mount::attach(masks.as_fd(), scratch.as_fd(), c"").map_err(fail("attach masks"))?;
 
@@ -235,6 +238,12 @@ impl Parents<'_> {
 /// Creates a file that must not exist yet and fills it.
 pub fn write_new_file(dir: BorrowedFd<'_>, name: &CStr, content: &[u8], mode: u32) -> nix::Result<OwnedFd> {
     let file = mount::open_beneath(dir, name, (OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL).bits(), mode)?;
+    write_all(&file, content)?;
+    Ok(file)
+}
+
+/// Writes everything.
+pub fn write_all(file: &OwnedFd, content: &[u8]) -> nix::Result<()> {
     let mut rest = content;
     while !rest.is_empty() {
         match nix::unistd::write(file.as_fd(), rest) {
@@ -243,7 +252,7 @@ pub fn write_new_file(dir: BorrowedFd<'_>, name: &CStr, content: &[u8], mode: u3
             Err(errno) => return Err(errno),
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 /// Entries of /proc that are not about processes of the jail and that no program needs: covered by something empty.

@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Needing> {
         test("fs_021_names_in_any_case_are_hidden", cases),
         test("fs_026_a_hidden_directory_lists_nothing", directory),
         test("fs_026_mounts_do_not_show_the_bytes", mounts),
+        test("fs_026_very_many_stand_ins_take_bounded_memory", bounded),
         test("fs_028_copies_that_editors_make_are_hidden", copies),
         test("fs_031_a_watch_inside_sees_no_byte_and_no_fanotify", fanotify),
     ]
@@ -235,6 +236,25 @@ fn mounts() -> Result<(), Failed> {
         "find / -xdev -name 'm[0-9]*' -size -2 -path '*mask*' 2>/dev/null; ls /proc/self/root/proc/m0 2>&1 | head -1",
     )?;
     ensure(inside.contains("No such file"), || inside.clone())
+}
+
+/// More than fit into the memory there is for their blanks.
+fn bounded() -> Result<(), Failed> {
+    const SIZE: u64 = 64 * 1024;
+    const FILES: u64 = 1200;
+    let scene = Scene::new()?;
+    for number in 0..FILES {
+        let path = scene.write(format!("many{}/.env.{number}", number % 2), SECRET)?;
+        fs::File::options().write(true).open(path)?.set_len(SIZE)?;
+    }
+    let script = "cat many*/.env.* | wc -c; cat many*/.env.* | tr -d '\\0 \\n' | wc -c; stat -f -c '%S %b' many0/.env.0";
+    let expected = (FILES * SIZE, FILES * SECRET.len() as u64);
+    let numbers = |text: &str| -> Vec<u64> { text.split_whitespace().filter_map(|word| word.parse().ok()).collect() };
+    let outside = numbers(&scene.outside_ok(script)?);
+    same(&(outside[0], outside[1]), &expected)?;
+    let inside = numbers(&scene.inside_ok(script)?);
+    same(&(inside[0], inside[1]), &(expected.0, 0))?;
+    ensure(inside[2] * inside[3] < FILES * SIZE, || format!("the file system of the stand-ins: {inside:?}"))
 }
 
 fn copies() -> Result<(), Failed> {
