@@ -129,7 +129,8 @@ fn apply(
         Mount::Directory { path } => parents.directory(path),
         Mount::Symlink { path, target } => {
             parents.of(path)?;
-            symlinkat(target.as_path(), parents.root, relative(path)?.as_c_str())
+            let (parent, name) = parents.open(path)?;
+            symlinkat(target.as_path(), parent, name.as_c_str())
         }
         Mount::File { path, content } => {
             parents.of(path)?;
@@ -147,8 +148,7 @@ fn apply(
                 nix::sys::stat::FchmodatFlags::FollowSymlink,
             )?;
             let tree = mount::clone_tree(scratch, &name)?;
-            parents.made.remove(path);
-            mount::attach(tree.as_fd(), parents.root, &target)
+            attach_directory(tree.as_fd(), parents, path)
         }
         Mount::Copy { path, source } => {
             let content = match std::fs::read(source) {
@@ -170,23 +170,32 @@ fn apply(
             mount::add_attributes(tree.as_fd(), attributes(*access), true)?;
             if *directory {
                 parents.directory(path)?;
-                if parents.made.remove(path) {
-                    // Every component was made here, so none can be a link.
-                    return mount::attach(tree.as_fd(), parents.root, &target);
-                }
-            } else {
-                parents.of(path)?;
-                match write_new_file(parents.root, &target, b"", 0o444) {
-                    Ok(point) => return mount::attach(tree.as_fd(), point.as_fd(), c""),
-                    Err(Errno::EEXIST) => {}
-                    Err(errno) => return Err(errno),
-                }
+                return attach_directory(tree.as_fd(), parents, path);
             }
-            // Without links: a directory of the host that was bound earlier could hold one that leads elsewhere.
-            let point = mount::open_beneath(parents.root, &target, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0)?;
-            mount::attach(tree.as_fd(), point.as_fd(), c"")
+            parents.of(path)?;
+            match write_new_file(parents.root, &target, b"", 0o444) {
+                Ok(point) => mount::attach(tree.as_fd(), point.as_fd(), c""),
+                Err(Errno::EEXIST) => attach_without_links(tree.as_fd(), parents.root, &target),
+                Err(errno) => Err(errno),
+            }
         }
     }
+}
+
+/// Attaches a tree at a directory below the root.
+fn attach_directory(tree: BorrowedFd<'_>, parents: &mut Parents<'_>, path: &Path) -> nix::Result<()> {
+    let target = relative(path)?;
+    if parents.made.remove(path) {
+        // Every component was made here, so none can be a link.
+        return mount::attach(tree, parents.root, &target);
+    }
+    attach_without_links(tree, parents.root, &target)
+}
+
+/// A directory of the host that was bound earlier could hold a link that leads elsewhere.
+fn attach_without_links(tree: BorrowedFd<'_>, root: BorrowedFd<'_>, target: &CStr) -> nix::Result<()> {
+    let point = mount::open_beneath(root, target, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0)?;
+    mount::attach(tree, point.as_fd(), c"")
 }
 
 fn attributes(access: Access) -> Attributes {
@@ -221,17 +230,31 @@ impl Parents<'_> {
             return Ok(());
         }
         self.of(path)?;
-        let name = relative(path)?;
-        match mkdirat(self.root, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
-            Ok(()) => {
-                if path.parent().is_none_or(|parent| parent == Path::new("/") || self.made.contains(parent)) {
-                    self.made.insert(path.to_owned());
-                }
+        let mode = Mode::from_bits_truncate(0o755);
+        let on_root = path.parent().is_none_or(|parent| parent == Path::new("/") || self.made.contains(parent));
+        let made = if on_root {
+            mkdirat(self.root, relative(path)?.as_c_str(), mode)
+        } else {
+            let (parent, name) = self.open(path)?;
+            mkdirat(parent, name.as_c_str(), mode)
+        };
+        match made {
+            Ok(()) if on_root => {
+                self.made.insert(path.to_owned());
                 Ok(())
             }
-            Err(Errno::EEXIST) => Ok(()),
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// The directory above a path, and its name in there. Without links: what was bound earlier can be written to by the
+    /// command of an earlier run, and a link in it would have something made on the host, where it leads.
+    fn open(&self, path: &Path) -> nix::Result<(OwnedFd, CString)> {
+        let parent = relative(path.parent().unwrap_or(Path::new("/")))?;
+        let name = CString::new(path.file_name().unwrap_or_default().as_bytes()).map_err(|_| Errno::EINVAL)?;
+        let flags = (OFlag::O_PATH | OFlag::O_DIRECTORY).bits();
+        Ok((mount::open_beneath(self.root, &parent, flags, 0)?, name))
     }
 }
 
@@ -341,4 +364,41 @@ pub fn enter(root: &Root) -> Result<(), Failure> {
     // ... from where it is detached with everything below it.
     umount2(".", MntFlags::MNT_DETACH).map_err(fail("umount the old root"))?;
     nix::unistd::chdir("/").map_err(fail("chdir /"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_made_where_a_link_leads() {
+        let outside = tempfile::TempDir::new().expect("temporary directory");
+        let inside = tempfile::TempDir::new().expect("temporary directory");
+        std::fs::create_dir(inside.path().join("bound")).expect("directory");
+        for (link, target) in [("absolute", outside.path().to_owned()), ("relative", PathBuf::from("../elsewhere"))] {
+            std::os::unix::fs::symlink(target, inside.path().join("bound").join(link)).expect("link");
+        }
+        std::fs::create_dir(inside.path().join("elsewhere")).expect("directory");
+        let root: OwnedFd = std::fs::File::open(inside.path()).expect("root").into();
+        let mut parents = Parents { root: root.as_fd(), made: HashSet::new() };
+        for link in ["/bound/absolute", "/bound/relative"] {
+            let path = Path::new(link).join("new");
+            // The positive control: a call that follows links makes it.
+            mkdirat(root.as_fd(), relative(&path).expect("path").as_c_str(), Mode::S_IRWXU).expect("control");
+            std::fs::remove_dir(inside.path().join(&link[1..]).join("new")).expect("control");
+
+            assert_eq!(parents.directory(&path), Err(Errno::ELOOP));
+            assert_eq!(parents.directory(&path.join("deeper")), Err(Errno::ELOOP));
+            let link = Mount::Symlink { path: path.clone(), target: "target".into() };
+            let made = apply(&link, 0, &mut parents, root.as_fd(), &mut Prepared::new());
+            assert_eq!(made, Err(Errno::ELOOP));
+            let file = Mount::File { path, content: "content".to_owned() };
+            assert_eq!(apply(&file, 0, &mut parents, root.as_fd(), &mut Prepared::new()), Err(Errno::ELOOP));
+        }
+        for directory in [outside.path().to_owned(), inside.path().join("elsewhere")] {
+            assert_eq!(std::fs::read_dir(directory).expect("directory").count(), 0);
+        }
+        assert_eq!(parents.directory(Path::new("/bound/a/b")), Ok(()));
+        assert!(inside.path().join("bound/a/b").is_dir());
+    }
 }
