@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
@@ -124,12 +125,31 @@ impl Launched {
     pub fn abandon(&self) -> String {
         let _ = self.channel.send(&ToInit::End, &[]);
         let _ = nix::sys::socket::shutdown(self.channel.as_raw_fd(), nix::sys::socket::Shutdown::Both);
-        match waitpid(self.pid, None) {
-            Ok(WaitStatus::Exited(_, status)) => format!("exit status {status}"),
-            Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        match reap(self.pid, PATIENCE) {
+            Some(WaitStatus::Exited(_, status)) => format!("exit status {status}"),
+            Some(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
             _ => "gone".to_owned(),
         }
     }
+}
+
+/// How long init may take to leave when it is told to.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits for a child that was told to end, and kills it when it does not. One that even then stays is in a call that the
+/// kernel does not interrupt: `None`, it ends when that does.
+pub fn reap(pid: Pid, patience: Duration) -> Option<WaitStatus> {
+    for _ in 0..2 {
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => std::thread::sleep(Duration::from_millis(1)),
+                ended => return ended.ok(),
+            }
+        }
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+    None
 }
 
 fn write_id_maps(plan: &Plan, pid: i32) -> Result<()> {
@@ -251,5 +271,30 @@ pub fn explain(failure: &Failure) -> Error {
         ),
         Step::Seccomp => error.hint("jail needs a kernel with CONFIG_SECCOMP_FILTER; a filter around it may refuse more"),
         _ => error.hint("`jail doctor` says what this machine can enforce"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::zombie_processes, reason = "what is tested waits for them")]
+    fn a_child_that_does_not_leave_is_killed() {
+        let mut command = Command::new("sh");
+        let deaf = command.args(["-c", "trap '' TERM HUP; echo; while :; do sleep 1; done"]).stdout(Stdio::piped());
+        let mut child = deaf.spawn().expect("child");
+        let mut line = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().expect("stdout"), &mut line).expect("line");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("pid"));
+        let ended = reap(pid, Duration::from_millis(50));
+        assert_eq!(ended, Some(WaitStatus::Signaled(pid, Signal::SIGKILL, false)));
+        assert_eq!(reap(pid, Duration::from_millis(50)), None, "nothing is left to wait for");
+
+        let child = Command::new("sh").args(["-c", "exit 3"]).spawn().expect("child");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("pid"));
+        assert_eq!(reap(pid, PATIENCE), Some(WaitStatus::Exited(pid, 3)));
     }
 }

@@ -219,7 +219,11 @@ fn launch_and_serve(
     let inner = InnerEnds { pty: terminal, stdin, stdout, stderr };
     let result = stand_by(run, channel, control, recorder, &stdio, inner, tell);
     // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
-    let _ = nix::sys::wait::waitpid(pid, None);
+    match &result {
+        Ok(_) => drop(nix::sys::wait::waitpid(pid, None)),
+        // Nobody knows what init is doing.
+        Err(_) => drop(start::reap(pid, start::PATIENCE)),
+    }
     let (ending, hidden_later) = result?;
     Ok((ending, hidden_later, cgroup.describe()))
 }
