@@ -31,6 +31,10 @@ const READ_ONLY: &[(&str, Option<Placeholder>, &str)] = &[
     ("worktrees", None, "they belong to other working trees"),
 ];
 
+/// Names further stores of objects. While it is missing nothing covers it, because git makes other files beside it; one
+/// that appears is reported.
+const ALTERNATES: &str = "objects/info/alternates";
+
 /// What stands in for the missing parts of a git directory.
 pub(super) fn stand_ins() -> impl Iterator<Item = Placeholder> {
     READ_ONLY.iter().filter_map(|(_, missing, _)| missing.clone())
@@ -126,6 +130,10 @@ pub(super) fn protect(root: BorrowedFd<'_>, base: &Path) -> Result<Vec<Guard>> {
         }
     }
     guards.push(worktree_config(root, base)?);
+    let alternates = base.join(ALTERNATES);
+    if let Some(action) = protection(root, &alternates)? {
+        guards.push(Guard::new(alternates, action, "it names further stores of objects"));
+    }
     modules(root, &base.join("modules"), DEPTH, &mut guards)?;
     Ok(guards)
 }
@@ -316,7 +324,7 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Sockets of git's helpers, and commands that wait in an unfinished rebase.
+    /// Sockets of git's helpers, other stores of objects, and commands that wait in an unfinished rebase.
     fn left_over(&mut self, base: &Path) -> Result<()> {
         let Ok(fd) = beneath(self.root, base, OFlag::O_RDONLY | OFlag::O_DIRECTORY) else { return Ok(()) };
         let mut sockets = Vec::new();
@@ -331,7 +339,7 @@ impl Work<'_, '_> {
         read.map_err(|error| Error::setup(format!("cannot read the directory {}: {error}", escape(base))))?;
         self.facts.hidden.extend(sockets);
         self.facts.hidden.sort_by(|a, b| a.path.cmp(&b.path));
-        for name in ["rebase-merge/git-rebase-todo", "rebase-apply/applying", "sequencer/todo"] {
+        for name in [ALTERNATES, "rebase-merge/git-rebase-todo", "rebase-apply/applying", "sequencer/todo"] {
             self.host_run(&base.join(name));
         }
         Ok(())

@@ -106,8 +106,8 @@ pub fn build(plan: &Plan, mut prepared: Prepared) -> Result<Root, Failure> {
     mount::attach(devpts.as_fd(), root.as_fd(), c"dev/pts").map_err(fail("attach /dev/pts"))?;
 
     let options = [(c"mode", c"755"), (c"size", MASKS_SIZE), (c"nr_inodes", c"0")];
-    let masks = mount::new_filesystem(c"tmpfs", &options, secure.with(Attributes::NO_EXEC))
-        .map_err(fail("tmpfs for masks"))?;
+    let masks =
+        mount::new_filesystem(c"tmpfs", &options, secure.with(Attributes::NO_EXEC)).map_err(fail("tmpfs for masks"))?;
     // On top of the scratch tmpfs, whose own attachment nothing needs any more.
     mount::attach(masks.as_fd(), scratch.as_fd(), c"").map_err(fail("attach masks"))?;
 

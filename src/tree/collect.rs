@@ -13,7 +13,7 @@ use super::open::{beneath, read_at};
 use super::walk::{Dir, Task, Visitor, to_path, walk};
 use super::{CROWD, GitDir, GitKind, Hidden, HiddenKind, PathText, Query, TreeFacts};
 use crate::error::{Error, Result};
-use crate::guard::hostrun::{HostRun, Outward, outward};
+use crate::guard::hostrun::{self, HostRun, Outward, outward};
 use crate::guard::placeholder::is_placeholder;
 use crate::guard::{placeholder_contents, protects};
 use crate::secrets::matcher::{Verdict, fold};
@@ -153,6 +153,12 @@ impl Collector<'_> {
         true
     }
 
+    fn host_run(&mut self, dir: &Dir<'_>, entry: &Entry<'_>) {
+        if let Some(stat) = Self::stat(dir, entry) {
+            self.found.host_run.push(HostRun::new(to_path(&dir.join(entry.name.to_bytes())), &stat));
+        }
+    }
+
     fn git(&mut self, dir: &Dir<'_>, entry: &Entry<'_>) {
         let kind = match entry.kind {
             FileType::Directory => GitKind::Directory,
@@ -184,11 +190,24 @@ impl Visitor for Collector<'_> {
         }
         let mut flags = dir.flags & (REVEALED | DEPENDENCY | RECORD);
         match verdict {
+            // Another jail's: it holds nothing, and this one takes it over.
+            Verdict::Hidden(..)
+                if dir.path.is_empty()
+                    && protects(dir.path, &fold(name))
+                    && is_placeholder(dir.fd, entry.name, placeholder_contents()) =>
+            {
+                return Ok(None);
+            }
             Verdict::Hidden(reason, unless) => {
                 if self.hide(dir, entry, reason, unless) {
                     // A mask protects it as well; a new one is reported all the same.
-                    if protects(dir.path, &fold(name)) {
+                    let folded = fold(name);
+                    if protects(dir.path, &folded) {
                         self.found.protected.push(to_path(&dir.join(name)));
+                    }
+                    let dependency = dir.flags & DEPENDENCY != 0;
+                    if !directory && hostrun::runs(dir.path, &folded, false, dependency) {
+                        self.host_run(dir, entry);
                     }
                     return Ok(directory.then_some(INTERIOR | dir.flags & DEPENDENCY));
                 }
@@ -238,7 +257,7 @@ impl Visitor for Collector<'_> {
             }
             self.found.protected.push(path);
         }
-        let runs = crate::guard::hostrun::runs(dir.path, &folded, directory, dependency);
+        let runs = hostrun::runs(dir.path, &folded, directory, dependency);
         if directory {
             if runs {
                 flags |= RECORD;
@@ -248,10 +267,8 @@ impl Visitor for Collector<'_> {
             }
             return Ok(Some(flags));
         }
-        if (runs || dir.flags & RECORD != 0)
-            && let Some(stat) = Self::stat(dir, entry)
-        {
-            self.found.host_run.push(HostRun::new(to_path(&dir.join(name)), &stat));
+        if runs || dir.flags & RECORD != 0 {
+            self.host_run(dir, entry);
         }
         Ok(None)
     }

@@ -151,7 +151,17 @@ fn nobody_left() -> Result<(), String> {
 fn two_jails() -> Result<(), Failed> {
     let scene = Scene::new()?;
     let before = Scene::listing(&scene.workspace())?;
+    let masks = || -> Result<serde_json::Value, Failed> {
+        let output = scene.jail(&["plan", "--json", "--", "true"]).output()?;
+        succeeded("plan", &output)?;
+        Ok(serde_json::from_slice::<serde_json::Value>(&output.stdout)?["masks"].clone())
+    };
+    let alone = masks()?;
     let mut first = start_ready(&scene, "first")?;
+    // Nor as something to hide.
+    if masks()? != alone || alone.as_array().is_none_or(Vec::is_empty) {
+        return Err(format!("a second jail would hide {:?}, alone {alone:?}", masks()?).into());
+    }
     let mut second = start_ready(&scene, "second")?;
     let status = scene.outside("second-status");
     // The second sees no placeholders of the first as its own files.

@@ -247,7 +247,8 @@ fn bounded() -> Result<(), Failed> {
         let path = scene.write(format!("many{}/.env.{number}", number % 2), SECRET)?;
         fs::File::options().write(true).open(path)?.set_len(SIZE)?;
     }
-    let script = "cat many*/.env.* | wc -c; cat many*/.env.* | tr -d '\\0 \\n' | wc -c; stat -f -c '%S %b' many0/.env.0";
+    let script =
+        "cat many*/.env.* | wc -c; cat many*/.env.* | tr -d '\\0 \\n' | wc -c; stat -f -c '%S %b' many0/.env.0";
     let expected = (FILES * SIZE, FILES * SECRET.len() as u64);
     let numbers = |text: &str| -> Vec<u64> { text.split_whitespace().filter_map(|word| word.parse().ok()).collect() };
     let outside = numbers(&scene.outside_ok(script)?);

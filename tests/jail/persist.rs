@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Needing> {
         test("ps_006_a_repository_that_was_moved_aside_and_made_anew_is_reported", repository_anew),
         test("ps_015_changed_build_files_are_reported", build_files),
         test("ps_017_outward_links_are_reported_and_odd_names_escaped", outward),
+        test("ps_015_what_tools_obey_is_reported_or_protected", obeyed_by_tools),
         test("ps_015_a_run_that_changes_nothing_reports_nothing", nothing),
         test("ps_015_a_workspace_that_cannot_be_examined_afterwards_is_said", unexaminable),
         test("ps_018_what_is_written_to_the_home_does_not_reach_the_host", home),
@@ -42,7 +43,8 @@ pub fn trials() -> Vec<Needing> {
     ]
 }
 
-const DIRECTORIES: &[&str] = &[".claude", ".cursor", ".codex", ".gemini", ".vscode", ".devcontainer", ".husky"];
+const DIRECTORIES: &[&str] =
+    &[".claude", ".cursor", ".codex", ".gemini", ".kiro", ".windsurf", ".vscode", ".zed", ".devcontainer", ".husky"];
 const FILES: &[&str] = &[".jail.toml", ".mcp.json", ".envrc"];
 
 /// Every way to make a name.
@@ -72,7 +74,7 @@ fn missing() -> Result<(), Failed> {
 }
 
 fn directories() -> Result<(), Failed> {
-    for name in DIRECTORIES.iter().chain(&[".idea", ".zed", ".github/workflows", ".kiro", ".githooks"]) {
+    for name in DIRECTORIES.iter().chain(&[".idea", ".opencode", ".github/workflows", ".githooks"]) {
         let scene = Scene::new()?;
         scene.write(Path::new(name).join("settings.json"), "{}")?;
         scene.write(Path::new(name).join("deep/er"), "x")?;
@@ -330,7 +332,7 @@ fn new_repository() -> Result<(), Failed> {
 
 fn reported_names() -> Result<(), Failed> {
     let scene = Scene::new()?;
-    let names = ["sub/.envrc", "sub/.claude", "sub/.VSCode", ".idea", ".kiro", "sub/.husky"];
+    let names = ["sub/.envrc", "sub/.claude", "sub/.VSCode", ".idea", ".opencode", "sub/.husky", "sub/.kiro"];
     let script: String = names.iter().map(|name| format!("mkdir -p {name}\n")).collect();
     let lines = report(&scene, &script)?;
     let mut wanted: Vec<String> = names.iter().map(|name| format!("{name}: appeared; the host obeys it")).collect();
@@ -385,6 +387,42 @@ fn build_files() -> Result<(), Failed> {
     let mut lines = lines;
     lines.sort();
     same(&lines, &wanted)
+}
+
+/// What tools and consoles obey, also where its name or content makes it a hidden file, or it lies in `.git`.
+fn obeyed_by_tools() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    scene.write(".Rprofile", "before")?;
+    scene.write(".git/objects/info/alternates", "")?;
+    let others = Scene::new()?;
+    let script = "echo evil > .Rprofile; echo evil > .git/objects/info/alternates; rm -f .Rprofile; mv .Rprofile away
+        mkdir -p .terraform/providers .direnv
+        for name in eslint.config.js .pylintrc requirements.txt .terraform/providers/p .direnv/flake-profile-1.rc \\
+            mise.local.toml .ghci; do echo evil > $name; done
+        printf 'script-shell=./evil\\n//registry.example.com/:_authToken=abc\\n' > .npmrc; sleep 0.2; true";
+    let before = fs::read(scene.path(".git/objects/info/alternates"))?;
+    let mut lines = report(&scene, script)?;
+    lines.sort();
+    let mut wanted = vec![".ghci: appeared; the host obeys it".to_owned()];
+    let created = [
+        "eslint.config.js",
+        ".pylintrc",
+        "requirements.txt",
+        ".terraform/providers/p",
+        ".direnv/flake-profile-1.rc",
+        "mise.local.toml",
+        ".npmrc",
+    ];
+    wanted.extend(created.map(|name| format!("{name}: created; the host executes it")));
+    wanted.sort();
+    same(&lines, &wanted)?;
+    same(&fs::read(scene.path(".Rprofile"))?, &b"before".to_vec())?;
+    same(&fs::read(scene.path(".git/objects/info/alternates"))?, &before)?;
+    // Where there was none it can be made, and is named.
+    let lines = report(&others, "echo /elsewhere/objects > .git/objects/info/alternates")?;
+    same(&lines, &vec![".git/objects/info/alternates: created; the host executes it".to_owned()])?;
+    scene.outside_ok(script)?;
+    ensure(scene.path(".Rprofile").symlink_metadata().is_err(), || "the positive control changed nothing".to_owned())
 }
 
 fn outward() -> Result<(), Failed> {
