@@ -11,6 +11,7 @@ use crate::launch::cgroup::Cgroup;
 use crate::launch::confine::{Capabilities, Confinement};
 use crate::launch::init::Setup;
 use crate::launch::message::{Channel, Ending, FromInit, Stdio, ToInit};
+use crate::launch::network::Redirection;
 use crate::launch::{idmap, start};
 use crate::plan::identity::{Identity, Idmap, UNPRIVILEGED_HOST_ID};
 use crate::plan::limits::LimitsPlan;
@@ -130,15 +131,15 @@ fn landlock(abi: u32) -> Line {
 /// Without Landlock the rest is tried all the same: nothing else depends on it.
 fn trial(facts: Facts) -> Vec<Line> {
     let mut missing = Vec::new();
-    let mut end = None;
-    match try_jail(facts, true) {
-        Ok(()) => {}
-        Err((Layer::Landlock, error)) => {
-            missing.push((Layer::Landlock, error));
-            end = try_jail(facts, false).err();
-        }
-        other => end = other.err(),
+    let mut tried = try_jail(facts, true);
+    if let Err((Layer::Landlock, error)) = tried {
+        missing.push((Layer::Landlock, error));
+        tried = try_jail(facts, false);
     }
+    let (redirection, end) = match tried {
+        Ok(redirection) => (Some(redirection), None),
+        Err(end) => (None, Some(end)),
+    };
     let last = end.as_ref().map(|(layer, _)| *layer);
     missing.extend(end);
     let mut lines = Vec::new();
@@ -158,17 +159,35 @@ fn trial(facts: Facts) -> Vec<Line> {
                 remedy: None,
             },
             (None, Layer::Landlock) => landlock(facts.landlock_abi),
+            (None, Layer::Network) => network(redirection.as_ref()),
             (None, _) => Line { layer: layer.name(), state: State::Ok, detail: good(layer).to_owned(), remedy: None },
         });
     }
     lines
 }
 
+/// The network of a jail that stands, or that failed later.
+fn network(redirection: Option<&Redirection>) -> Line {
+    let (state, detail, remedy) = match redirection {
+        Some(Redirection::Routes { why }) => (
+            State::Partial,
+            format!("no nftables ({why}): of the connections out, only those on ports that the policy names are answered"),
+            Some(
+                "load the kernel's modules: modprobe -a nft_chain_nat nft_nat (CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT); \
+                 for a container, on its host"
+                    .to_owned(),
+            ),
+        ),
+        _ => (State::Ok, good(Layer::Network).to_owned(), None),
+    };
+    Line { layer: Layer::Network.name(), state, detail, remedy }
+}
+
 /// What a layer that stands does.
 fn good(layer: Layer) -> &'static str {
     match layer {
         Layer::Namespaces => "user, mount, pid, net, ipc, uts and cgroup namespaces",
-        Layer::Network => "loopback only; no way out",
+        Layer::Network => "no way out but the policy proxy",
         Layer::FileSystem => "private root, masks, read-only binds",
         Layer::Proc => "own process table; the host's is not visible",
         Layer::Root => "entered; the host's is gone",
@@ -178,8 +197,8 @@ fn good(layer: Layer) -> &'static str {
     }
 }
 
-/// Tries a jail; which layer is missing, and why.
-fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<(), (Layer, Error)> {
+/// Tries a jail; how its connections are redirected, or which layer is missing and why.
+fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<Redirection, (Layer, Error)> {
     // What no layer is to blame for is the last step's: the command did not run.
     let blame = |error: Error| (error.missing_layer().unwrap_or(Layer::Seccomp), error);
     let at = |layer| move |error: Error| (error.missing_layer().unwrap_or(layer), error);
@@ -214,7 +233,7 @@ fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<(), (Layer, Err
     });
     let _ = nix::sys::wait::waitpid(launched.pid, None);
     match answer {
-        Ok(FromInit::Ended(Ending::Exited(0))) => Ok(()),
+        Ok(FromInit::Ended(Ending::Exited(0))) => Ok(launched.redirection),
         Ok(FromInit::Failed(failure)) => Err(blame(start::explain(&failure))),
         Ok(other) => Err(blame(Error::setup(format!("the trial command did not run as expected: {other:?}")))),
         Err(errno) => Err(blame(Error::setup(format!("lost the trial jail: {}", errno.desc())))),

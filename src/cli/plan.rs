@@ -73,7 +73,7 @@ fn describe(prepared: &Prepared) -> String {
         plan.seccomp.by_argument.len(),
         plan.seccomp.refused.len()
     );
-    let _ = writeln!(text, "network    loopback only; every connection out is refused");
+    let _ = writeln!(text, "network    {}", plan.network.describe());
     let _ = writeln!(text, "\nvisible:");
     for mount in &plan.mounts {
         let (access, why) = match mount {

@@ -79,6 +79,19 @@ impl NetworkPlan {
         Self { egress: Egress::Proxied { ports: ports.into_iter().collect() }, publish: Vec::new() }
     }
 
+    /// For people.
+    pub fn describe(&self) -> String {
+        match &self.egress {
+            Egress::Closed => "loopback only; every connection out is refused".to_owned(),
+            Egress::Proxied { ports } => {
+                let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+                format!(
+                    "every connection out goes to the policy proxy; without nftables in the kernel only those on port {ports}"
+                )
+            }
+        }
+    }
+
     /// What `/etc/resolv.conf` says inside.
     pub fn resolver_file(&self) -> String {
         match self.egress {

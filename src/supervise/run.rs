@@ -23,6 +23,7 @@ use crate::launch::cgroup::Cgroup;
 use crate::launch::confine::{Capabilities, Confinement};
 use crate::launch::init::Setup;
 use crate::launch::message::{Channel, Ending};
+use crate::launch::network::Redirection;
 use crate::launch::{idmap, start};
 use crate::plan::Plan;
 use crate::plan::limits::LimitsPlan;
@@ -214,7 +215,10 @@ fn launch_and_serve(
         sessions: sessions.directory()?,
         leases: leftovers.shares()?,
     };
-    let start::Launched { pid, channel, terminal, .. } = start::launch(plan, setup, ours, &cgroup)?;
+    let start::Launched { pid, channel, terminal, redirection, .. } = start::launch(plan, setup, ours, &cgroup)?;
+    if let Redirection::Routes { why } = &redirection {
+        tell(&format!("no nftables here ({why}): {}; `jail doctor` says more", redirection.describe()));
+    }
     let [stdin, stdout, stderr] = outside;
     let inner = InnerEnds { pty: terminal, stdin, stdout, stderr };
     let result = stand_by(run, channel, control, recorder, &stdio, inner, tell);

@@ -9,7 +9,7 @@ use libtest_mimic::Failed;
 use crate::canary::{ANSWER, Canaries};
 use crate::needs::{Need, Needing, test, test_with};
 use crate::proxied::{self, RESOLVER};
-use crate::scene::Scene;
+use crate::scene::{Scene, succeeded};
 use crate::tries::{Tries, has, lacks, same};
 
 type Test = Result<(), Failed>;
@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Needing> {
     vec![
         test("nt_001_every_connection_arrives_with_its_destination", every_connection_arrives),
         test("nt_001_without_nftables_the_named_ports_arrive", without_nftables),
+        test("nt_001_doctor_tells_that_nftables_is_absent", doctor_tells),
         test("nt_002_what_is_not_tcp_is_refused_at_once", not_tcp),
         test("nt_004_loopback_is_the_jails_own", own_loopback),
         test("nt_015_the_first_instruction_is_redirected", first_instruction),
@@ -27,6 +28,25 @@ pub fn trials() -> Vec<Needing> {
         test_with("nt_many_connections_keep_their_destinations", Need::Program("python3"), many_connections),
         test("nt_two_jails_have_a_network_each", two_jails),
     ]
+}
+
+/// A machine without nftables holds a jail; `jail doctor` says what is less, and what to do.
+fn doctor_tells() -> Test {
+    let scene = Scene::bare()?;
+    let program = std::env::current_exe()?;
+    let ask = |missing: &[&str]| -> Result<serde_json::Value, Failed> {
+        let mut command = scene.host(&program);
+        command.arg("without").args(missing).args(["--", env!("CARGO_BIN_EXE_jail"), "doctor", "--json"]);
+        let output = command.output()?;
+        succeeded("doctor", &output)?;
+        let lines: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+        Ok(lines.into_iter().find(|line| line["layer"] == "network").unwrap_or_default())
+    };
+    let with = ask(&[])?;
+    same("with nftables", &format!("{} {}", with["state"], with["remedy"]), "\"ok\" null")?;
+    let without = ask(NO_NFTABLES)?;
+    same("without nftables", without["state"].as_str().unwrap_or_default(), "partial")?;
+    has("remedy", without["remedy"].as_str().unwrap_or_default(), "modprobe -a nft_chain_nat nft_nat")
 }
 
 /// The kernel lets a process without privilege make no netfilter socket where there is no nf_tables.
