@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
-use crate::policy::egress::{EgressPolicy, Ports};
+use crate::policy::egress::{DEFAULT_PORTS, EgressPolicy, Ports};
 
 /// Where the proxy and its resolver listen inside (198.18.0.0/15 is for benchmarks, RFC 2544: nobody's real address).
 pub const PROXY_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
@@ -22,8 +22,6 @@ pub const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 2);
 pub const PROXY_PORT: u16 = 3128;
 /// The resolver's port inside, for UDP and TCP.
 pub const DNS_PORT: u16 = 53;
-/// Ports that are listened on without nftables whatever the policy says.
-const USUAL: [u16; 2] = [80, 443];
 /// Most ports that are listened on without nftables: each takes two descriptors, and a message carries 253.
 pub const MOST_PORTS: usize = 100;
 
@@ -72,10 +70,10 @@ impl NetworkPlan {
         });
         let mut ports: BTreeSet<u16> =
             named.flatten().filter(|port| ![0, DNS_PORT, PROXY_PORT].contains(port)).collect();
-        while ports.len() > MOST_PORTS - USUAL.len() {
+        while ports.len() > MOST_PORTS - DEFAULT_PORTS.len() {
             ports.pop_last();
         }
-        ports.extend(USUAL);
+        ports.extend(DEFAULT_PORTS);
         Self { egress: Egress::Proxied { ports: ports.into_iter().collect() }, publish: Vec::new() }
     }
 
@@ -100,5 +98,39 @@ impl NetworkPlan {
                 format!("# jail: names are resolved by the policy proxy\nnameserver {PROXY_V4}\noptions edns0\n")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Sourced;
+    use crate::policy::egress::Rule;
+    use crate::policy::host::HostPattern;
+
+    fn ports_of(rules: &[Ports]) -> Vec<u16> {
+        let Ok(host) = HostPattern::parse("example.com") else { return Vec::new() };
+        let rule = |ports: &Ports| Sourced::default_value(Rule::tunnel(host.clone(), ports.clone()));
+        let policy = EgressPolicy { allow: rules.iter().map(rule).collect(), ..EgressPolicy::default() };
+        match NetworkPlan::for_policy(&policy).egress {
+            Egress::Proxied { ports } => ports,
+            Egress::Closed => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn without_nftables_the_usual_ports_and_those_of_the_rules_are_listened_on() {
+        assert_eq!(ports_of(&[]), [80, 443]);
+        assert_eq!(ports_of(&[Ports::Any]), [80, 443]);
+        let named = Ports::Only([22, 443, 5432].into());
+        assert_eq!(ports_of(&[named]), [22, 80, 443, 5432]);
+    }
+
+    #[test]
+    fn what_the_proxy_takes_itself_is_left_out_and_so_is_what_no_message_holds() {
+        assert_eq!(ports_of(&[Ports::Only([0, DNS_PORT, PROXY_PORT].into())]), [80, 443]);
+        let many = ports_of(&[Ports::Only((1000..2000).collect())]);
+        assert_eq!(many.len(), MOST_PORTS);
+        assert!(many.starts_with(&[80, 443, 1000]));
     }
 }

@@ -195,9 +195,16 @@ fn answer(socket: OwnedFd, arrived: Arrived) {
         let socket = UdpSocket::from(socket);
         socket.set_nonblocking(false)?;
         loop {
-            let (_, from) = socket.recv_from(&mut [0; 512])?;
+            let mut question = [0; 512];
+            let (length, from) = socket.recv_from(&mut question)?;
             arrived.lock().unwrap_or_else(PoisonError::into_inner).push("dns-udp".to_owned());
-            socket.send_to(RESOLVER.as_bytes(), from)?;
+            if length < 12 {
+                socket.send_to(RESOLVER.as_bytes(), from)?;
+            } else {
+                // A real question: there is no such name.
+                (question[2], question[3]) = (question[2] | 0x80, 0x83);
+                socket.send_to(&question[..length], from)?;
+            }
         }
         #[allow(unreachable_code, reason = "gives the closure its type")]
         Ok::<_, std::io::Error>(())
