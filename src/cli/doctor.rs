@@ -92,7 +92,20 @@ fn table(layers: &[Line]) -> String {
             text.push_str(&format!("{:<16} {:<8} hint: {remedy}\n", "", ""));
         }
     }
+    text.push_str(&verdict(layers));
     text
+}
+
+/// What it comes to, in one line.
+fn verdict(layers: &[Line]) -> String {
+    let of =
+        |state| -> Vec<&str> { layers.iter().filter(|layer| layer.state == state).map(|layer| layer.layer).collect() };
+    let (missing, partial) = (of(State::Missing), of(State::Partial));
+    match (missing.is_empty(), partial.is_empty()) {
+        (false, _) => format!("\n`jail run` refuses to start here: {} missing.\n", missing.join(", ")),
+        (true, true) => "\n`jail run` works here, and every layer is enforced.\n".to_owned(),
+        (true, false) => format!("\n`jail run` works here; in part only: {}.\n", partial.join(", ")),
+    }
 }
 
 fn examine() -> Vec<Line> {

@@ -48,10 +48,39 @@ fn sections(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> 
     command.get_subcommands().try_for_each(|child| sections(child, page))
 }
 
+/// Print the manual page, or that of one subcommand
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// The subcommand, such as `run` or `profile show`
+    #[arg(value_name = "COMMAND")]
+    names: Vec<String>,
+}
+
 /// Prints the manual page.
-pub fn man() -> Result<ExitCode> {
-    super::print(&manual()?)?;
+pub fn man(args: &ManArgs) -> Result<ExitCode> {
+    super::print(&if args.names.is_empty() { manual()? } else { manual_of(&args.names)? })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The manual page of one subcommand in roff, with a section for each of its own.
+///
+/// # Errors
+/// There is no such subcommand.
+pub fn manual_of(names: &[String]) -> Result<Vec<u8>> {
+    let failed = |error: std::io::Error| Error::setup(format!("cannot render the manual page: {error}"));
+    let mut root = super::command();
+    root.build();
+    let mut command = &root;
+    for name in names {
+        command = command.find_subcommand(name).ok_or_else(|| {
+            Error::setup(format!("there is no subcommand {}", crate::config::text::printable(&names.join(" "))))
+                .hint("`jail --help` lists them")
+        })?;
+    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(failed)?;
+    command.get_subcommands().try_for_each(|child| sections(child, &mut page)).map_err(failed)?;
+    Ok(page)
 }
 
 /// Every subcommand's help, as Markdown: `docs/reference.md`.

@@ -64,8 +64,8 @@ pub enum Command {
     Schema(schema::SchemaArgs),
     /// Print a completion script
     Completions(generate::CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or that of one subcommand
+    Man(generate::ManArgs),
 }
 
 /// Parses the arguments, does what they say, and returns the exit status.
@@ -108,7 +108,7 @@ fn dispatch(command: Command, report: Report) -> Result<ExitCode> {
         Command::Profile(args) => profile::run(&args, &Places::detect()?, &mut std::io::stdout()).map(done),
         Command::Schema(args) => schema::run(&args, &mut std::io::stdout()).map(done),
         Command::Completions(args) => generate::completions(&args),
-        Command::Man => generate::man(),
+        Command::Man(args) => generate::man(&args),
     }
 }
 

@@ -86,7 +86,12 @@ pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Res
     let name = command.first().cloned().unwrap_or_default();
     let loaded = config::load(&places.request(&workspace, &name, &flags))?;
     if let Some(message) = pending(&loaded.pending) {
-        report.warning(message);
+        // What nobody can grant asks nothing of the user.
+        if loaded.pending.iter().any(|grant| grant.state == GrantState::Pending) {
+            report.warning(message);
+        } else {
+            report.note(message);
+        }
     }
 
     let policy = &loaded.policy;
@@ -289,6 +294,8 @@ fn brief(workspace: &Path, hidden: usize) -> String {
         "# You run inside a jail\n\n\
          - You may read and write {} and your private home and temporary directories.\n\
          - {hidden} files are hidden: they look blank. Do not fill them in, and do not look for another copy.\n\
+         - A file you make with such a name (`.env`, `*.pem`) goes blank too, and nothing in here can change, rename or\n  \
+           remove it before the run has ended. Use another name, like `.env.example`.\n\
          - Git hooks, git configuration, agent and editor configuration are read-only.\n\
          - There is no network: every connection is refused.\n\
          - You cannot become another user, mount file systems or see processes outside.\n\

@@ -110,7 +110,7 @@ impl fmt::Display for Summary {
 /// Runs a plan. Everything on the host that the run made, except its record, is gone when this returns.
 pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     let plan = run.plan;
-    let sessions = Sessions::open()?;
+    let mut sessions = Sessions::open()?;
     // For its sweep: what a killed run left goes with the next one.
     sessions.list()?;
     let mut recorder = Recorder::create(run.state, &plan.session)?;

@@ -34,6 +34,17 @@ pub struct SessionInfo {
 pub struct Sessions {
     path: PathBuf,
     directory: OwnedFd,
+    /// It lies among everybody's files and is removed when the last session has ended.
+    temporary: bool,
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        if self.temporary {
+            // It fails where a session is left.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
 }
 
 /// A new name for a session: 12 hexadecimal digits.
@@ -54,28 +65,10 @@ impl Sessions {
         let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| {
             path.is_absolute() && fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid)
         });
+        let temporary = base.is_none();
         let path = base.map_or_else(|| PathBuf::from(format!("/tmp/jail-{uid}")), |base| base.join("jail"));
-        let failed = |what: &str| {
-            Error::setup(format!("cannot use the session directory {}: {what}", path.display()))
-                .hint("it has to be a directory that only you can enter; remove what is there, or set XDG_RUNTIME_DIR")
-        };
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(&error.to_string())),
-        }
-        // Not through a link that somebody else put into a shared directory.
-        let directory = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)
-            .map_err(|error| failed(&error.to_string()))?;
-        let found = directory.metadata().map_err(|error| failed(&error.to_string()))?;
-        if found.uid() != uid || found.mode() & 0o077 != 0 {
-            return Err(failed("it belongs to somebody else or others may enter it")
-                .hint(format!("remove it, or run: chmod 700 {}", path.display())));
-        }
-        Ok(Self { path, directory: directory.into() })
+        let directory = private(&path)?;
+        Ok(Self { path, directory, temporary })
     }
 
     /// The directory's descriptor, which init keeps to clean up.
@@ -87,7 +80,7 @@ impl Sessions {
     ///
     /// It gets its name when it is complete. Until then the name says whose it is, so that nothing of a supervisor that
     /// was killed in between stays.
-    pub fn create(&self, info: &SessionInfo) -> Result<PathBuf> {
+    pub fn create(&mut self, info: &SessionInfo) -> Result<PathBuf> {
         let path = self.path.join(&info.session);
         let making = format!("{MAKING}{}.{}.{}", info.session, info.pid, info.start_ticks);
         let failed = |error: &dyn std::fmt::Display| {
@@ -95,7 +88,15 @@ impl Sessions {
                 .hint("make room there, or set XDG_RUNTIME_DIR")
         };
         let directory = self.path.join(&making);
-        DirBuilder::new().mode(0o700).create(&directory).map_err(|error| failed(&error))?;
+        let make = || DirBuilder::new().mode(0o700).create(&directory);
+        match make() {
+            // The last session of others took it along.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.directory = private(&self.path)?;
+                make().map_err(|error| failed(&error))?;
+            }
+            made => made.map_err(|error| failed(&error))?,
+        }
         let text = serde_json::to_vec(info).map_err(|error| failed(&error))?;
         let written = fs::OpenOptions::new()
             .write(true)
@@ -118,10 +119,13 @@ impl Sessions {
 
     /// The sessions whose supervisor is alive, oldest first; what dead ones left is removed.
     pub fn list(&self) -> Result<Vec<SessionInfo>> {
-        let entries = fs::read_dir(&self.path)
-            .map_err(|error| Error::setup(format!("cannot read {}: {error}", self.path.display())))?;
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::setup(format!("cannot read {}: {error}", self.path.display()))),
+            Ok(entries) => Some(entries),
+        };
         let mut alive = Vec::new();
-        for entry in entries.flatten() {
+        for entry in entries.into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if let Some((pid, ticks)) = being_made(&name) {
                 if start_ticks(pid) != Some(ticks) {
@@ -151,6 +155,41 @@ impl Sessions {
     /// The path of a session's control socket.
     pub fn control(&self, session: &str) -> PathBuf {
         self.path.join(session).join("control.sock")
+    }
+}
+
+/// Opens the directory of all sessions, and checks that nobody else can enter it.
+fn private(path: &Path) -> Result<OwnedFd> {
+    let failed = |what: &str| {
+        Error::setup(format!("cannot use the session directory {}: {what}", path.display()))
+            .hint("it has to be a directory that only you can enter; remove what is there, or set XDG_RUNTIME_DIR")
+    };
+    let directory = made(path).map_err(|error| failed(&error.to_string()))?;
+    let found = directory.metadata().map_err(|error| failed(&error.to_string()))?;
+    if found.uid() != Uid::effective().as_raw() || found.mode() & 0o077 != 0 {
+        return Err(failed("it belongs to somebody else or others may enter it")
+            .hint(format!("remove it, or run: chmod 700 {}", path.display())));
+    }
+    Ok(directory.into())
+}
+
+/// Opens the directory, which is made where it is missing. It may go in between, with the last session of others.
+fn made(path: &Path) -> std::io::Result<File> {
+    const TRIES: usize = 100;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        // Not through a link that somebody else put into a shared directory.
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        match fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && tries < TRIES => {}
+            opened => return opened,
+        }
     }
 }
 

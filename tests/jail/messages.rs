@@ -13,6 +13,10 @@ pub fn trials() -> Vec<Needing> {
         test("the_end_names_what_was_hidden_when_it_appeared", names_hidden_later),
         test("a_jail_in_a_jail_is_refused_for_what_it_is", jail_in_jail),
         test("init_and_trust_below_the_top_mean_the_repository", below_the_top),
+        test("what_no_project_gets_is_no_warning", never_granted),
+        test("a_mistyped_word_is_answered_with_the_right_one", mistyped),
+        test("doctor_ends_with_a_verdict", verdict),
+        test("the_last_session_takes_its_directory_along", session_directory),
     ]
 }
 
@@ -79,4 +83,62 @@ fn below_the_top() -> Result<(), Failed> {
     let output = below(&["trust", "--yes"])?;
     succeeded("trust", &output)?;
     ensure(String::from_utf8_lossy(&output.stdout).contains("filesystem.read"), || printed(&output))
+}
+
+fn never_granted() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    scene.write(".jail.toml", "[filesystem]\nreveal = [\".env\"]\n")?;
+    let said = |arguments: &[&str]| -> Result<String, Failed> {
+        let output = scene.jail(arguments).output()?;
+        succeeded("run", &output)?;
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    ensure(said(&["run", "--", "true"])?.contains("never grants that"), || "it is not said at all".to_owned())?;
+    let quiet = said(&["--quiet", "run", "--", "true"])?;
+    ensure(quiet.is_empty(), || quiet)?;
+    // What the user could grant is worth a word.
+    scene.write(".jail.toml", "[filesystem]\nreveal = [\".env\"]\nread = [\"~/data\"]\n")?;
+    let quiet = said(&["--quiet", "run", "--", "true"])?;
+    ensure(quiet.contains("jail trust"), || quiet)
+}
+
+fn mistyped() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    for (arguments, tip) in [
+        (&["run", "--reed", "x", "--", "true"][..], "'--read"),
+        (&["doctr"], "'doctor'"),
+        (&["exec", "--directry", "x", "session", "true"], "'--directory"),
+        (&["man", "rnu"], "no subcommand rnu"),
+    ] {
+        let output = scene.jail(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure(output.status.code() == Some(125) && said.contains(tip), || printed(&output))?;
+    }
+    // The command's own options are its own.
+    let output = scene.jail(&["--quiet", "run", "sh", "-c", "echo $0 $1", "--reed", "--help"]).output()?;
+    ensure(output.stdout == b"--reed --help\n", || printed(&output))?;
+    let page = scene.jail(&["man", "profile", "show"]).output()?;
+    ensure(String::from_utf8_lossy(&page.stdout).contains(".TH jail-profile-show"), || printed(&page))
+}
+
+fn verdict() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let output = scene.jail(&["doctor"]).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure(said.lines().last().is_some_and(|last| last.starts_with("`jail run` works here")), || printed(&output))
+}
+
+fn session_directory() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let own = std::path::PathBuf::from(format!("/tmp/jail-{}", nix::unistd::geteuid()));
+    let mut command =
+        scene.jail(&["--quiet", "run", "--", "sh", "-c", "touch started; while [ ! -e stop ]; do sleep 0.01; done"]);
+    let mut child = command.env_remove("XDG_RUNTIME_DIR").spawn()?;
+    crate::checks::wait_for(&scene.path("started"))?;
+    let during = own.is_dir();
+    scene.write("stop", "")?;
+    ensure(child.wait()?.success() && during, || format!("no {} during the run", own.display()))?;
+    // Others' sessions keep it.
+    let empty = std::fs::read_dir(&own).is_ok_and(|mut entries| entries.next().is_none());
+    ensure(!empty, || format!("{} is left behind, empty", own.display()))
 }
