@@ -6,3 +6,4 @@
 
 pub mod hello;
 pub mod http;
+pub mod socks;

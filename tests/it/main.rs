@@ -16,6 +16,7 @@ mod profiles;
 mod proxy_hello;
 mod proxy_request;
 mod proxy_response;
+mod proxy_socks;
 mod rules;
 mod seccomp;
 mod structure;
