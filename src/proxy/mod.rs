@@ -4,6 +4,7 @@
 //! refused. Each has a bound on what it reads and keeps. What two programs could read differently is refused, never
 //! repaired.
 
+pub mod dns;
 pub mod hello;
 pub mod http;
 pub mod socks;

@@ -13,6 +13,7 @@ mod names;
 mod policy;
 mod policy_docs;
 mod profiles;
+mod proxy_dns;
 mod proxy_hello;
 mod proxy_request;
 mod proxy_response;
