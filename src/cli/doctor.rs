@@ -234,8 +234,11 @@ fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<Redirection, (L
         },
         sessions,
         leases: Vec::new(),
+        spares: None,
     };
-    let launched = start::launch(&plan, setup, ours, &Cgroup::default()).map_err(at(Layer::Namespaces))?;
+    let launched = start::launch(&plan, setup, ours, &Cgroup::default())
+        .and_then(start::Starting::stands)
+        .map_err(at(Layer::Namespaces))?;
     let answer = launched.channel.send(&ToInit::Go, &[]).and_then(|()| {
         loop {
             match launched.channel.receive::<FromInit>()? {

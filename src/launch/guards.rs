@@ -19,6 +19,7 @@ use super::lease::{Directory, Lease};
 use super::masks::{base_of, on_target, open_target};
 use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
+use super::spares::Spares;
 use crate::escape::escape;
 use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_placeholder};
 use crate::plan::{Guard, GuardAction, Plan};
@@ -29,6 +30,7 @@ use crate::sys::mount::{self, Attributes};
 pub struct Guards {
     /// Directories that may get placeholders: the supervisor holds them against removal by other jails.
     leases: Vec<Lease>,
+    spares: Option<Spares>,
     placed: Vec<Placed>,
     count: u64,
 }
@@ -46,9 +48,9 @@ struct Placed {
 }
 
 impl Guards {
-    /// Placeholders may be put into the leased directories.
-    pub fn new(leases: Vec<Lease>) -> Self {
-        Self { leases, placed: Vec::new(), count: 0 }
+    /// Placeholders may be put into the leased directories; directories are taken from the spares where there are any.
+    pub fn new(leases: Vec<Lease>, spares: Option<Spares>) -> Self {
+        Self { leases, spares, placed: Vec::new(), count: 0 }
     }
 
     /// Applies the plan's guards in order: a pin first, then what lies below it.
@@ -124,12 +126,19 @@ impl Guards {
         let parent = mount::open_beneath(base, &relative(parent)?, (OFlag::O_PATH | OFlag::O_DIRECTORY).bits(), 0)?;
         let name = c_name(name)?;
         let directory = Directory::of(&fstat(&parent)?);
-        if !self.leases.iter().any(|lease| lease.directory == directory) {
+        let Some(lease) = self.leases.iter().find(|lease| lease.directory == directory) else {
             // Another directory took its place since the supervisor looked.
             return Err(Errno::ESTALE);
-        }
+        };
+        let taken = match (&mut self.spares, content) {
+            (Some(spares), None) => spares.take(lease.place(), &name),
+            _ => Err(Errno::ENOENT),
+        };
         let made = match content {
-            None => mkdirat(parent.as_fd(), name.as_c_str(), Mode::from_bits_truncate(DIRECTORY_MODE)),
+            None => match taken {
+                Ok(()) | Err(Errno::EEXIST) => taken,
+                Err(_) => mkdirat(parent.as_fd(), name.as_c_str(), Mode::from_bits_truncate(DIRECTORY_MODE)),
+            },
             Some(content) => write_new_file(parent.as_fd(), &name, content.as_bytes(), FILE_MODE).map(drop),
         };
         let new = match made {
@@ -147,8 +156,11 @@ impl Guards {
         let content = content.map(str::to_owned);
         self.placed.push(Placed { path: guard.path.clone(), parent, directory, name, content });
         if let (true, Some(placed)) = (new, self.placed.last()) {
+            // A spare keeps its mark, where the file system does not touch a directory that moves.
             let mark = TimeSpec::new(MARK.0, MARK.1);
-            utimensat(&placed.parent, placed.name.as_c_str(), &mark, &mark, UtimensatFlags::NoFollowSymlink)?;
+            if !is_placeholder(placed.parent.as_fd(), &placed.name, placed.content.as_deref()) {
+                utimensat(&placed.parent, placed.name.as_c_str(), &mark, &mark, UtimensatFlags::NoFollowSymlink)?;
+            }
         }
         open_target(base, path).map(Some)
     }
@@ -189,6 +201,12 @@ impl Guards {
             } else if !detached {
                 detached = true;
                 detach(workspace);
+            }
+            let lease = self.leases.iter().find(|lease| lease.directory == placed.directory);
+            if let (Some(spares), Some(lease), None) = (&mut self.spares, lease, &placed.content)
+                && spares.give(lease.place(), &placed.name).is_ok()
+            {
+                continue;
             }
             // What cannot be removed is in the journal: the supervisor tries once more, and so does the next run.
             let _ = placeholder::remove(placed.parent.as_fd(), &placed.name, placed.content.as_deref(), false);

@@ -23,6 +23,7 @@ use super::masks::{Masks, base_of};
 use super::message::{Channel, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
 use super::network::{self, Listeners, Network};
 use super::rootfs::{self, Prepared};
+use super::spares::Spares;
 use super::workload::{self, Command, Ends};
 use crate::plan::Plan;
 use crate::sys::ctty;
@@ -45,14 +46,17 @@ pub struct Setup {
     pub sessions: OwnedFd,
     /// Shares in the directories that get placeholders.
     pub leases: Vec<Lease>,
+    /// Directories that become placeholders.
+    pub spares: Option<Spares>,
 }
 
 impl Setup {
     /// The numbers of all descriptors in here: init closes every other.
     pub fn descriptors(&self) -> Vec<i32> {
-        let Self { channel, prepared, stdio: _, ends, confinement: _, sessions, leases } = self;
+        let Self { channel, prepared, stdio: _, ends, confinement: _, sessions, leases, spares } = self;
         let mut all = vec![channel.as_raw_fd(), sessions.as_raw_fd()];
-        all.extend(leases.iter().map(AsRawFd::as_raw_fd));
+        all.extend(leases.iter().flat_map(Lease::descriptors));
+        all.extend(spares.iter().map(AsRawFd::as_raw_fd));
         all.extend(prepared.values().map(AsRawFd::as_raw_fd));
         all.extend(ends.iter().flatten().map(AsRawFd::as_raw_fd));
         all
@@ -123,8 +127,8 @@ struct Terminal {
 
 impl Init<'_> {
     fn run(&mut self, setup: Setup) -> Result<(), ()> {
-        let Setup { channel, prepared, stdio, ends, confinement, sessions, leases } = setup;
-        self.guards = Guards::new(leases);
+        let Setup { channel, prepared, stdio, ends, confinement, sessions, leases, spares } = setup;
+        self.guards = Guards::new(leases, spares);
         let original = block_signals().map_err(drop)?;
         // A supervisor that died before this point closed the channel: EPIPE.
         match channel.receive::<ToInit>() {

@@ -6,7 +6,7 @@
 //! when both are gone, however they went.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::stat::FileStat;
 
@@ -33,12 +33,24 @@ pub struct Lease {
     pub directory: Directory,
     /// The locked file.
     file: File,
+    /// The directory as the host sees it.
+    place: OwnedFd,
 }
 
 impl Lease {
-    /// A lease over a file that is locked already, shared.
-    pub fn new(directory: Directory, file: File) -> Self {
-        Self { directory, file }
+    /// A lease over a file that is locked already, shared; `place` is the directory.
+    pub fn new(directory: Directory, file: File, place: OwnedFd) -> Self {
+        Self { directory, file, place }
+    }
+
+    /// The directory as the host sees it, not as it is mounted inside.
+    pub fn place(&self) -> BorrowedFd<'_> {
+        self.place.as_fd()
+    }
+
+    /// The numbers of its descriptors.
+    pub fn descriptors(&self) -> [RawFd; 2] {
+        [self.file.as_raw_fd(), self.place.as_raw_fd()]
     }
 
     /// The same share for another process: it lasts until both have given it up.
@@ -46,18 +58,12 @@ impl Lease {
     /// # Errors
     /// Too many descriptors.
     pub fn share(&self) -> std::io::Result<Self> {
-        Ok(Self { directory: self.directory, file: self.file.try_clone()? })
+        Ok(Self { directory: self.directory, file: self.file.try_clone()?, place: self.place.try_clone()? })
     }
 
     /// Turns the share into an exclusive one if nobody else has one. If not, this one is lost: the kernel gives up the
     /// old lock before it tries for the new. So this is only for the end.
     pub fn alone(&self) -> bool {
         self.file.try_lock().is_ok()
-    }
-}
-
-impl AsRawFd for Lease {
-    fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
     }
 }

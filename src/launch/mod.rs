@@ -12,5 +12,6 @@ pub mod network;
 pub mod redirect;
 pub mod rootfs;
 pub mod session_files;
+pub mod spares;
 pub mod start;
 pub mod workload;

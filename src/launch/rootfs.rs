@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{fchdir, pivot_root, symlinkat};
 
 use super::message::{Failure, Step};
@@ -325,6 +325,7 @@ const PROC_HIDDEN: &[(&str, &str)] = &[
 pub fn mount_proc(root: &Root) -> Result<(), Failure> {
     let attributes = Attributes::NO_SUID.with(Attributes::NO_DEV).with(Attributes::NO_EXEC);
     let fail = |what: &'static str| move |errno| Step::Proc.failed(what, errno);
+    let own = nix::unistd::geteuid().as_raw();
     let proc = mount::new_filesystem(c"proc", &[], attributes).map_err(fail("fsmount proc"))?;
     mount::attach(proc.as_fd(), root.masks.as_fd(), c"").map_err(fail("attach /proc"))?;
 
@@ -336,20 +337,34 @@ pub fn mount_proc(root: &Root) -> Result<(), Failure> {
     let masks = root.masks.as_fd();
     write_new_file(masks, c"empty", b"", 0o444).map_err(fail("cover"))?;
     mkdirat(masks, c"none", Mode::from_bits_truncate(0o555)).map_err(fail("cover"))?;
+    let (mut file, mut directory) = (None::<CString>, None::<CString>);
     for (name, _) in PROC_HIDDEN {
         let name = CString::new(*name).map_err(|_| fail("cover")(Errno::EINVAL))?;
-        let target = match mount::open_beneath(proc.as_fd(), &name, (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits(), 0) {
-            Ok(target) => target,
+        let stat = match fstatat(proc.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
             Err(Errno::ENOENT) => continue,
             Err(errno) => return Err(Step::Proc.failed(format!("/proc/{}", name.to_string_lossy()), errno)),
         };
-        let stat = nix::sys::stat::fstat(&target).map_err(fail("fstat"))?;
-        let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        let cover = if directory { c"none" } else { c"empty" };
-        let cover = mount::clone_tree(masks, cover).map_err(fail("clone a cover"))?;
-        mount::add_attributes(cover.as_fd(), attributes.with(Attributes::READ_ONLY), false)
-            .and_then(|()| mount::attach(cover.as_fd(), target.as_fd(), c""))
+        // The workload is never the host's root, so what only that may open is closed already.
+        if stat.st_mode & 0o077 == 0 && stat.st_uid != own {
+            continue;
+        }
+        let (model, source) = match stat.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => (&mut directory, c"none"),
+            _ => (&mut file, c"empty"),
+        };
+        // A clone of a cover in place is read-only from the start.
+        let cover = match model {
+            Some(model) => mount::clone_tree(proc.as_fd(), model),
+            None => mount::clone_tree(masks, source).and_then(|cover| {
+                mount::add_attributes(cover.as_fd(), attributes.with(Attributes::READ_ONLY), false)?;
+                Ok(cover)
+            }),
+        };
+        cover
+            .and_then(|cover| mount::attach(cover.as_fd(), proc.as_fd(), &name))
             .map_err(|errno| Step::Proc.failed(format!("/proc/{}", name.to_string_lossy()), errno))?;
+        model.get_or_insert(name);
     }
     Ok(())
 }

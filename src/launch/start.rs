@@ -21,13 +21,20 @@ use crate::plan::Plan;
 use crate::sys::clone::{ALL_NAMESPACES, Cloned, clone_into};
 use crate::sys::process;
 
+/// An init that builds the jail.
+#[derive(Debug)]
+pub struct Starting {
+    /// Init's process id on the host.
+    pub pid: Pid,
+    /// The channel to init.
+    channel: Channel,
+}
+
 /// A jail that stands and waits for its workload to be started.
 #[derive(Debug)]
 pub struct Launched {
     /// Init's process id on the host.
     pub pid: Pid,
-    /// Refers to exactly init.
-    pub pidfd: OwnedFd,
     /// The channel to init.
     pub channel: Channel,
     /// The master of the jail's terminal, when the plan has one.
@@ -38,8 +45,8 @@ pub struct Launched {
     pub redirection: Redirection,
 }
 
-/// Clones init and waits until the jail stands. Everything not in `setup` is closed inside.
-pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> Result<Launched> {
+/// Clones init, which then builds the jail. Everything not in `setup` is closed inside.
+pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> Result<Starting> {
     // An inherited ignored SIGCHLD would make the kernel reap init behind our back.
     process::default_signal(Signal::SIGCHLD)
         .map_err(|errno| Error::setup(format!("cannot reset SIGCHLD: {}", errno.desc())))?;
@@ -57,68 +64,63 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
             }));
             std::process::exit(1)
         }
-        Cloned::Parent { pid, pidfd } => {
+        Cloned::Parent { pid, .. } => {
             drop(setup);
             tracing::debug!(pid, cgroup = cgroup.describe(), "cloned init");
-            let launched = Launched {
-                pid: Pid::from_raw(pid),
-                pidfd,
-                channel,
-                terminal: None,
-                listeners: Listeners::default(),
-                redirection: Redirection::Closed,
-            };
+            let starting = Starting { pid: Pid::from_raw(pid), channel };
             cgroup
                 .enter(pid)
                 .map_err(|directory| Error::setup(format!("cannot move the jail into {}", directory.display())))
                 .and_then(|()| write_id_maps(plan, pid))
                 .map_err(|error| {
                     // Init may have gone meanwhile: then why it went is the reason, not that its files are closed.
-                    let said = launched.channel.receive_now::<FromInit>();
-                    launched.abandon();
+                    let said = starting.channel.receive_now::<FromInit>();
+                    starting.abandon();
                     match said {
                         Ok((FromInit::Failed(failure), _)) => explain(&failure),
                         _ => error,
                     }
                 })?;
-            wait_until_it_stands(launched)
+            // Init may have said why it cannot go on, and gone, before it is told anything.
+            let _ = starting.channel.send(&ToInit::Mapped, &[]);
+            Ok(starting)
         }
     }
 }
 
-fn wait_until_it_stands(mut launched: Launched) -> Result<Launched> {
-    // Init may have said why it cannot go on, and gone, before it is told anything.
-    let _ = launched.channel.send(&ToInit::Mapped, &[]);
-    let answer = launched.channel.receive::<FromInit>();
-    match answer {
-        Ok((FromInit::Ready(ready), descriptors)) => {
-            tracing::debug!(redirection = ?ready.redirection, "the jail stands");
-            launched.take_over(ready, descriptors);
-            Ok(launched)
-        }
-        Ok((FromInit::Failed(failure), _)) => {
-            launched.abandon();
-            Err(explain(&failure))
-        }
-        Ok(_) => {
-            launched.abandon();
-            Err(Error::setup("init answered out of turn"))
-        }
-        Err(errno) => {
-            let status = launched.abandon();
-            Err(Error::setup(format!("init ended while setting up the jail ({status}, {})", errno.desc())))
+impl Starting {
+    /// Waits until the jail stands. Otherwise init is gone.
+    ///
+    /// # Errors
+    /// What could not be done.
+    pub fn stands(self) -> Result<Launched> {
+        match self.channel.receive::<FromInit>() {
+            Ok((FromInit::Ready(ready), descriptors)) => {
+                tracing::debug!(redirection = ?ready.redirection, "the jail stands");
+                Ok(self.take_over(ready, descriptors))
+            }
+            Ok((FromInit::Failed(failure), _)) => {
+                self.abandon();
+                Err(explain(&failure))
+            }
+            Ok(_) => {
+                self.abandon();
+                Err(Error::setup("init answered out of turn"))
+            }
+            Err(errno) => {
+                let status = self.abandon();
+                Err(Error::setup(format!("init ended while setting up the jail ({status}, {})", errno.desc())))
+            }
         }
     }
-}
 
-impl Launched {
-    fn take_over(&mut self, ready: Ready, descriptors: Vec<OwnedFd>) {
+    fn take_over(self, ready: Ready, descriptors: Vec<OwnedFd>) -> Launched {
         let Ready { redirection, terminal, tcp, dns_udp, dns_tcp } = ready;
         let mut descriptors = descriptors.into_iter();
-        self.terminal = terminal.then(|| descriptors.next()).flatten();
+        let terminal = terminal.then(|| descriptors.next()).flatten();
         let mut take = |count: usize| descriptors.by_ref().take(count).collect();
-        self.listeners = Listeners { tcp: take(tcp), dns_udp: take(dns_udp), dns_tcp: take(dns_tcp) };
-        self.redirection = redirection;
+        let listeners = Listeners { tcp: take(tcp), dns_udp: take(dns_udp), dns_tcp: take(dns_tcp) };
+        Launched { pid: self.pid, channel: self.channel, terminal, listeners, redirection }
     }
 
     /// Tells init to end and reaps it; returns how it ended.

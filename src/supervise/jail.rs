@@ -42,7 +42,7 @@ pub struct Jail<'a> {
     /// Connections that asked for nothing yet, the oldest first.
     silent: Vec<AsyncFd<OwnedFd>>,
     /// Connections that asked for the end of the run: closed when everything is gone.
-    killers: Vec<OwnedFd>,
+    pub killers: Vec<OwnedFd>,
 }
 
 /// What happened in one turn of the loop.

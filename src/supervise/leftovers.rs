@@ -5,6 +5,7 @@
 //! directory alone removes what still is a placeholder.
 //!
 //! `STATE/leftovers/SESSION.json` is written before the launch; `STATE/leftovers/DEV-INO.lock` is what the shares lock.
+//! `STATE/spare` holds empty directories for the next run's placeholders (see [`Spares`]).
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
@@ -24,6 +25,7 @@ use super::session;
 use crate::error::{Error, Result};
 use crate::guard::placeholder;
 use crate::launch::lease::{Directory, Lease};
+use crate::launch::spares::Spares;
 use crate::plan::{GuardAction, Plan};
 use crate::tree::open::beneath;
 
@@ -34,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Leftovers {
     place: PathBuf,
+    spare: PathBuf,
+    session: String,
     leases: Vec<Lease>,
 }
 
@@ -47,6 +51,9 @@ struct Planned {
     dev: u64,
     ino: u64,
     entries: Vec<Entry>,
+    /// The directory, opened: while planning only.
+    #[serde(skip)]
+    opened: Option<OwnedFd>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,8 +98,12 @@ impl Leftovers {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unwritable(&place, &error)),
             _ => sweep(state),
         }
-        let planned = planned(plan);
-        let leases = planned.iter().map(|one| share(&place, one.directory())).collect::<Result<_>>()?;
+        let mut planned = planned(plan);
+        let mut leases = Vec::with_capacity(planned.len());
+        for one in &mut planned {
+            let Some(opened) = one.opened.take() else { continue };
+            leases.push(share(&place, one.directory(), opened)?);
+        }
         let journal = place.join(format!("{}.json", plan.session));
         if !planned.is_empty() {
             let text = serde_json::to_vec(&planned)
@@ -113,7 +124,15 @@ impl Leftovers {
                     unwritable(&journal, &error)
                 })?;
         }
-        Ok(Self { place, leases })
+        Ok(Self { place, spare: state.join("spare"), session: plan.session.clone(), leases })
+    }
+
+    /// Directories that become placeholders, for an init that may move them: an ordinary user's.
+    pub fn spares(&self) -> Option<Spares> {
+        if self.leases.is_empty() || nix::unistd::Uid::effective().is_root() {
+            return None;
+        }
+        Spares::open(&self.spare, &self.session)
     }
 
     /// The shares for init.
@@ -196,7 +215,8 @@ fn planned(plan: &Plan) -> Vec<Planned> {
             false => (plan.workspace.as_path(), parent),
         };
         // A directory that is gone gets no placeholder; init says so.
-        let Some(stat) = open_directory(base, relative).and_then(|fd| fstat(&fd).ok()) else { continue };
+        let Some(opened) = open_directory(base, relative) else { continue };
+        let Ok(stat) = fstat(&opened) else { continue };
         let directory = Directory::of(&stat);
         let planned = all.entry(directory).or_insert_with(|| Planned {
             base: base.as_os_str().as_bytes().to_owned(),
@@ -204,6 +224,7 @@ fn planned(plan: &Plan) -> Vec<Planned> {
             dev: directory.dev,
             ino: directory.ino,
             entries: Vec::new(),
+            opened: Some(opened),
         });
         planned.entries.push(Entry { name: name.as_bytes().to_owned(), content });
     }
@@ -228,7 +249,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
 }
 
 /// Takes a share in a directory. Whoever removes placeholders there does not take long.
-fn share(place: &Path, directory: Directory) -> Result<Lease> {
+fn share(place: &Path, directory: Directory, opened: OwnedFd) -> Result<Lease> {
     let path = place.join(lock_name(directory));
     let start = Instant::now();
     loop {
@@ -236,7 +257,7 @@ fn share(place: &Path, directory: Directory) -> Result<Lease> {
         match file.try_lock_shared() {
             // Removed by the one who had it before: a lock that nobody else will find.
             Ok(()) if file.metadata().is_ok_and(|found| found.nlink() == 0) => {}
-            Ok(()) => return Ok(Lease::new(directory, file)),
+            Ok(()) => return Ok(Lease::new(directory, file, opened)),
             Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(1));
             }

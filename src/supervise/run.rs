@@ -21,10 +21,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guard;
 use crate::launch::cgroup::Cgroup;
 use crate::launch::confine::{Capabilities, Confinement};
+use crate::launch::idmap;
 use crate::launch::init::Setup;
 use crate::launch::message::{Channel, Ending};
 use crate::launch::network::Redirection;
-use crate::launch::{idmap, start};
+use crate::launch::start::{self, Launched, Starting};
 use crate::plan::Plan;
 use crate::plan::limits::LimitsPlan;
 use crate::policy::LimitsPolicy;
@@ -120,9 +121,8 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     let result = Leftovers::begin(run.state, plan)
         .and_then(|leftovers| launch_and_serve(run, &sessions, &directory, &leftovers, &mut recorder, tell));
     sessions.remove(&plan.session);
-    let result = result.and_then(|served| Ok((served, planted(run, &mut recorder)?)));
-    let ((ending, hidden_later, limits), planted) = match result {
-        Ok(outcome) => outcome,
+    let Served { ending, hidden_later, planted, limits } = match result {
+        Ok(served) => served,
         Err(error) => {
             // Best effort: the error itself is what the user has to see.
             let _ = recorder.append(&Event::SessionEnd { status: i32::from(error.kind().exit_code()) });
@@ -182,7 +182,21 @@ fn planted(run: &Run<'_>, recorder: &mut Recorder) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-type Served = (Ending, HiddenLater, String);
+/// How a jail ended.
+struct Ended {
+    ending: Ending,
+    hidden_later: HiddenLater,
+    /// Connections that asked for the end of the run: closed when everything is gone.
+    killers: Vec<OwnedFd>,
+}
+
+/// What a run that was served left to say.
+struct Served {
+    ending: Ending,
+    hidden_later: HiddenLater,
+    planted: Vec<String>,
+    limits: String,
+}
 
 fn launch_and_serve(
     run: &Run<'_>,
@@ -214,34 +228,36 @@ fn launch_and_serve(
         },
         sessions: sessions.directory()?,
         leases: leftovers.shares()?,
+        spares: leftovers.spares(),
     };
-    let start::Launched { pid, channel, terminal, redirection, .. } = start::launch(plan, setup, ours, &cgroup)?;
-    if let Redirection::Routes { why } = &redirection {
-        tell(&format!("no nftables here ({why}): {}; `jail doctor` says more", redirection.describe()));
-    }
-    let [stdin, stdout, stderr] = outside;
-    let inner = InnerEnds { pty: terminal, stdin, stdout, stderr };
-    let result = stand_by(run, channel, control, recorder, &stdio, inner, tell);
+    let starting = start::launch(plan, setup, ours, &cgroup)?;
+    let pid = starting.pid;
+    let result = stand_by(run, starting, control, recorder, (&stdio, outside), tell);
+    // While init takes its namespaces down: in the workspace it has done everything.
+    let result = result.and_then(|served| Ok((served, planted(run, recorder)?)));
     // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
     match &result {
         Ok(_) => drop(nix::sys::wait::waitpid(pid, None)),
         // Nobody knows what init is doing.
         Err(_) => drop(start::reap(pid, start::PATIENCE)),
     }
-    let (ending, hidden_later) = result?;
-    Ok((ending, hidden_later, cgroup.describe()))
+    let (Ended { ending, hidden_later, killers }, planted) = result?;
+    drop(killers);
+    Ok(Served { ending, hidden_later, planted, limits: cgroup.describe() })
 }
 
-/// Serves a jail that stands. It ends with the channel, however this returns.
+/// What the relay carries, and its ends out here.
+type Stdio<'a> = (&'a stdio::StdioPlan, [Option<OwnedFd>; 3]);
+
+/// Serves a jail as soon as it stands. It ends with the channel, however this returns.
 fn stand_by(
     run: &Run<'_>,
-    channel: Channel,
+    starting: Starting,
     control: OwnedFd,
     recorder: &mut Recorder,
-    stdio: &stdio::StdioPlan,
-    inner: InnerEnds,
+    stdio: Stdio<'_>,
     tell: Tell<'_>,
-) -> Result<(Ending, HiddenLater)> {
+) -> Result<Ended> {
     // Its memory holds the user's environment: no core dump, no tracer. Not earlier, because the id maps of a process
     // that is not dumpable belong to root.
     nix::sys::prctl::set_dumpable(false)
@@ -250,25 +266,29 @@ fn stand_by(
         .enable_all()
         .build()
         .map_err(|error| Error::setup(format!("cannot start the event loop: {error}")))?;
-    runtime.block_on(serve(run, channel, control, recorder, stdio, inner, tell))
+    runtime.block_on(serve(run, starting, control, recorder, stdio, tell))
 }
 
 async fn serve(
     run: &Run<'_>,
-    channel: Channel,
+    starting: Starting,
     control: OwnedFd,
     recorder: &mut Recorder,
-    stdio: &stdio::StdioPlan,
-    inner: InnerEnds,
+    (stdio, [stdin, stdout, stderr]): Stdio<'_>,
     tell: Tell<'_>,
-) -> Result<(Ending, HiddenLater)> {
+) -> Result<Ended> {
     let mut signals = Signals::listen()?;
-    let mut jail = Jail::new(run.plan, channel, control, recorder)?;
-    // Before the workload starts: what is replaced from now on is seen.
+    // Before the workload starts: what is replaced from now on is seen. While init builds the jail.
     let mut watch = Watch::new(run.plan, run.roots)?;
+    let Launched { channel, terminal, redirection, .. } = starting.stands()?;
+    if let Redirection::Routes { why } = &redirection {
+        tell(&format!("no nftables here ({why}): {}; `jail doctor` says more", redirection.describe()));
+    }
+    watch.stands()?;
+    let mut jail = Jail::new(run.plan, channel, control, recorder)?;
     watch.renew(&jail)?;
     let mut warned = false;
-    let mut relay = Relay::new(stdio, inner)?;
+    let mut relay = Relay::new(stdio, InnerEnds { pty: terminal, stdin, stdout, stderr })?;
     let deadline = run.limits.time.as_ref().map(|limit| limit.value);
     let clock = tokio::time::sleep(deadline.unwrap_or(Duration::MAX));
     tokio::pin!(clock);
@@ -331,5 +351,6 @@ async fn serve(
     for loss in relay.losses() {
         tell(&format!("{} is incomplete: {}", loss.stream, loss.error));
     }
-    Ok((stopped.map_or(ending, |status| Ending::Exited(status.into())), watch.hidden))
+    let ending = stopped.map_or(ending, |status| Ending::Exited(status.into()));
+    Ok(Ended { ending, hidden_later: std::mem::take(&mut watch.hidden), killers: jail.killers })
 }

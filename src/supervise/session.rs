@@ -57,16 +57,24 @@ pub fn new_name() -> Result<String> {
 }
 
 impl Sessions {
-    /// Opens `$XDG_RUNTIME_DIR/jail`, or `/tmp/jail-UID` where there is none, and makes it if needed.
+    /// Opens the place for sessions and makes it if needed: `$XDG_RUNTIME_DIR/jail`, else `/run/user/UID/jail`, else
+    /// `jail-UID` in `/dev/shm` or `/tmp`. Memory first: nothing of a session has to outlive the machine's restart, and
+    /// disks are slow to make and remove directories.
     ///
     /// Error when it is not a directory of this user that nobody else can enter.
     pub fn open() -> Result<Self> {
         let uid = Uid::effective().as_raw();
-        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| {
+        let own = |path: &PathBuf| {
             path.is_absolute() && fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid)
-        });
+        };
+        let memory = fs::metadata("/dev/shm").is_ok_and(|found| found.is_dir() && found.mode() & 0o1007 == 0o1007);
+        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(own);
+        let base = base.or_else(|| Some(PathBuf::from(format!("/run/user/{uid}"))).filter(own));
         let temporary = base.is_none();
-        let path = base.map_or_else(|| PathBuf::from(format!("/tmp/jail-{uid}")), |base| base.join("jail"));
+        let path = match base {
+            Some(base) => base.join("jail"),
+            None => Path::new(if memory { "/dev/shm" } else { "/tmp" }).join(format!("jail-{uid}")),
+        };
         let directory = private(&path)?;
         Ok(Self { path, directory, temporary })
     }

@@ -1,18 +1,23 @@
 //! Keeps masks and guards in place while the jail runs: what the watchers see becomes a message to init.
 
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::task::Poll;
 use std::time::Duration;
 
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use tokio::io::unix::AsyncFd;
 
 use super::jail::Jail;
 use crate::error::{Error, Result};
-use crate::plan::{GuardAction, Plan};
+use crate::guard::placeholder::is_placeholder;
+use crate::plan::{Guard, GuardAction, Plan};
 use crate::sys::readiness;
+use crate::sys::release::{self, Holder};
 use crate::tree::{Searched, escape};
 use crate::watch::guards::GuardWatcher;
 use crate::watch::{Event, Watcher};
@@ -37,6 +42,8 @@ pub struct Watch<'p> {
     doubting: bool,
     /// What was hidden since the start.
     pub hidden: HiddenLater,
+    /// Last: it is dropped after the watchers, and the run's end does not wait for the kernel to forget them.
+    holder: Option<Holder>,
 }
 
 /// What was hidden after the start.
@@ -102,7 +109,34 @@ impl<'p> Watch<'p> {
             later: VecDeque::new(),
             doubting: false,
             hidden: HiddenLater::default(),
+            holder: None,
         })
+    }
+
+    /// The jail stands: forgets what init itself put into the workspace meanwhile, which is covered.
+    pub fn stands(&mut self) -> Result<()> {
+        for path in self.guards.read()? {
+            let guard = self.plan.guards.iter().find(|guard| guard.path == path);
+            let Some(guard) = guard.filter(|guard| !self.is_placed(guard)) else { continue };
+            self.urgent.push_back(Ask::Guard(path, matches!(guard.action, GuardAction::Pin)));
+        }
+        Ok(())
+    }
+
+    /// Whether a placeholder is where the plan wants one.
+    fn is_placed(&self, guard: &Guard) -> bool {
+        let content = match &guard.action {
+            GuardAction::PlaceholderDirectory => None,
+            GuardAction::PlaceholderFile { content } => Some(content.as_str()),
+            _ => return false,
+        };
+        let path = self.plan.workspace.join(&guard.path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return false };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let (Ok(parent), Ok(name)) = (open(parent, flags, Mode::empty()), CString::new(name.as_bytes())) else {
+            return false;
+        };
+        is_placeholder(parent.as_fd(), &name, content)
     }
 
     /// Waits until something happened, or looks at the next directories. Cancel-safe.
@@ -201,6 +235,14 @@ impl<'p> Watch<'p> {
             self.doubting |= tree.more;
         }
         Ok(())
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let mut watchers = vec![self.guards.as_fd()];
+        watchers.extend(self.trees.iter().map(|tree| tree.watcher.as_fd()));
+        self.holder = release::hold(&watchers).ok();
     }
 }
 

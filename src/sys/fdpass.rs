@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg};
 
 /// Most descriptors in one message: the kernel's own limit (`SCM_MAX_FD`).
 pub const MAX_DESCRIPTORS: usize = 253;
@@ -45,7 +45,18 @@ pub fn receive(socket: BorrowedFd<'_>, wait: Wait) -> nix::Result<(Vec<u8>, Vec<
         Wait::Yes => MsgFlags::MSG_CMSG_CLOEXEC,
         Wait::No => MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
     };
-    let mut bytes = vec![0; MAX_MESSAGE];
+    // Asked for first: a buffer for the longest message would cost more to clear than everything else here.
+    let peek = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+    let expected = loop {
+        match recv(socket.as_raw_fd(), &mut [], peek) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    if expected > MAX_MESSAGE {
+        return Err(Errno::EMSGSIZE);
+    }
+    let mut bytes = vec![0; expected.max(1)];
     let mut control = nix::cmsg_space!([i32; MAX_DESCRIPTORS]);
     let (length, descriptors, cut) = loop {
         let mut slices = [IoSliceMut::new(&mut bytes)];

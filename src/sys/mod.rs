@@ -14,4 +14,5 @@ pub mod netlink;
 pub mod prctl;
 pub mod process;
 pub mod readiness;
+pub mod release;
 pub mod tty;

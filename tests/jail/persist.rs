@@ -1,7 +1,7 @@
 //! What the host executes or obeys later: protected where it is and where it is missing, or reported.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Needing> {
         test("ps_013_a_protected_directory_behind_a_link_is_protected", linked),
         test("ps_013_unprotect_leaves_a_path_writable", unprotected),
         test("fs_003_what_the_host_puts_in_a_placeholder_survives", host_fills),
+        test("fs_003_a_directory_that_served_an_earlier_run_keeps_what_the_host_puts_into_it", spares),
         test("fs_003_two_jails_share_their_placeholders", two_jails),
         test("fs_003_a_killed_init_leaves_nothing", killed_init),
         test("fs_003_a_file_of_the_user_that_looks_like_a_placeholder_stays", look_alike),
@@ -228,6 +229,32 @@ fn host_fills() -> Result<(), Failed> {
         fs::read_dir(scene.path(".vscode"))?.map(|entry| entry.map(|e| e.file_name())).collect::<Result<_, _>>()?;
     same(&vscode, &vec!["tasks.json".into()])?;
     ensure(!scene.path(".cursor").exists(), || "an empty placeholder was left".to_owned())
+}
+
+/// An ordinary user's runs use the same empty directories again.
+fn spares() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let before = Scene::listing(&scene.workspace())?;
+    let spares = || -> Result<Vec<u64>, Failed> {
+        let kept = fs::read_dir(scene.outside("state/jail/spare"));
+        let kept = if nix::unistd::geteuid().is_root() { return Ok(Vec::new()) } else { kept? };
+        Ok(kept
+            .map(|entry| entry.and_then(|entry| entry.metadata()).map(|found| found.ino()))
+            .collect::<Result<_, _>>()?)
+    };
+    scene.inside_ok("true")?;
+    unchanged(&before, &Scene::listing(&scene.workspace())?)?;
+    let kept = spares()?;
+    let running = Running::start(&scene, "a", "mkdir .claude; echo evil > .claude/settings.json; true")?;
+    let used = fs::metadata(scene.path(".claude"))?.ino();
+    ensure(kept.is_empty() || kept.contains(&used), || "a new directory was made".to_owned())?;
+    scene.write(".claude/settings.json", "mine")?;
+    running.stop(&scene, "a")?;
+    same(&fs::read_to_string(scene.path(".claude/settings.json"))?.as_str(), &"mine")?;
+    ensure(!scene.path(".cursor").exists(), || "an empty placeholder was left".to_owned())?;
+    let left = spares()?;
+    ensure(!left.contains(&used), || "the user's directory was taken away".to_owned())?;
+    same(&left.len(), &kept.len().saturating_sub(1))
 }
 
 fn two_jails() -> Result<(), Failed> {

@@ -137,8 +137,11 @@ fn stand(arguments: &[String]) -> Result<ExitCode, Failed> {
         },
         sessions: Sessions::open().and_then(|sessions| sessions.directory()).map_err(|error| error.to_string())?,
         leases: Vec::new(),
+        spares: None,
     };
-    let launched = start::launch(&plan, setup, ours, &Cgroup::default()).map_err(|error| error.to_string())?;
+    let launched = start::launch(&plan, setup, ours, &Cgroup::default())
+        .and_then(start::Starting::stands)
+        .map_err(|error| error.to_string())?;
     let arrived = Arrived::default();
     let listeners = launched.listeners;
     for (name, all) in [("tcp", listeners.tcp), ("dns-tcp", listeners.dns_tcp)] {
