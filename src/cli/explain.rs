@@ -1,4 +1,5 @@
-//! `jail explain PATH`: how a path would appear inside, by which rule, and what would change it.
+//! `jail explain`: how a path would appear inside or whether a host may be reached, by which rule, and what would
+//! change it.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::prepare::{PolicyArgs, Prepared, prepare};
+use super::reach;
 use super::report::Report;
 use crate::config::check::{self, Ground};
 use crate::config::text::printable;
@@ -15,7 +17,7 @@ use crate::plan::mounts::{Access, Mount};
 use crate::plan::{GuardAction, Plan};
 use crate::policy::WorkspaceMode;
 
-/// Say how a path would appear inside, by which rule, and what would change it
+/// Say how a path would appear inside or whether a host may be reached, by which rule, and what would change it
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -23,8 +25,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// The path
-    path: PathBuf,
+    /// A path, a URL, HOST or HOST:PORT; `./NAME` for a file whose name reads like a host
+    #[arg(value_name = "PATH|URL|HOST[:PORT]")]
+    subject: PathBuf,
     /// The command whose profile counts
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -47,20 +50,35 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
         std::env::current_dir().map_err(|error| Error::setup(format!("cannot tell the current directory: {error}")))?;
     let command = if args.command.is_empty() { vec!["sh".into()] } else { args.command };
     let prepared = prepare(&args.policy, command, report)?;
-    let path = resolve(&current.join(&args.path), &prepared);
     let places = &prepared.places;
     let ground = Ground::new(&places.home, &places.config_home, &places.state_home);
+    let egress = &prepared.loaded.policy.egress;
+    let target = match args.subject.to_str() {
+        Some(text) => reach::Target::parse(text, egress, &current)?,
+        None => None,
+    };
+    if let Some(target) = target {
+        let answer = reach::explain(&target, egress, &ground);
+        let text = if args.json { encode(&answer)? } else { answer.text() };
+        super::print(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let path = resolve(&current.join(&args.subject), &prepared);
     let explanation = explain(&prepared.plan, &path, &ground);
     let text = if args.json {
-        let text = serde_json::to_string_pretty(&explanation)
-            .map_err(|error| Error::setup(format!("cannot encode the answer: {error}")))?;
-        format!("{text}\n")
+        encode(&explanation)?
     } else {
         let change = explanation.change.as_ref().map_or_else(String::new, |change| format!("\nhint: {change}"));
         format!("{}: {}\nrule: {}{change}\n", explanation.path, explanation.verdict, printable(&explanation.rule))
     };
     super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn encode(answer: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(answer)
+        .map_err(|error| Error::setup(format!("cannot encode the answer: {error}")))?;
+    Ok(format!("{text}\n"))
 }
 
 /// The path without `.` and `..`. Links are followed on the host only inside the workspace, as the jail would.

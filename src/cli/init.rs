@@ -25,28 +25,25 @@ pub struct InitArgs {
     print: bool,
 }
 
-/// A tool chain: its profile, the files that tell of it, the registries it loads from.
+/// A tool chain: its profile and the files that tell of it.
 struct Tools {
     profile: &'static str,
     markers: &'static [&'static str],
-    registries: &'static [&'static str],
 }
 
 const TOOLS: &[Tools] = &[
-    Tools { profile: "rust", markers: &["Cargo.toml"], registries: &[".crates.io"] },
-    Tools { profile: "node", markers: &["package.json", "deno.json"], registries: &[".npmjs.org"] },
+    Tools { profile: "rust", markers: &["Cargo.toml"] },
+    Tools { profile: "node", markers: &["package.json", "deno.json"] },
     Tools {
         profile: "python",
         markers: &["pyproject.toml", "requirements.txt", "setup.py", "Pipfile", "environment.yml"],
-        registries: &[".pypi.org", ".pythonhosted.org"],
     },
-    Tools { profile: "go", markers: &["go.mod", "go.work"], registries: &[".golang.org"] },
+    Tools { profile: "go", markers: &["go.mod", "go.work"] },
     Tools {
         profile: "java",
         markers: &["pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle.kts", "build.sbt"],
-        registries: &[".maven.org", ".gradle.org"],
     },
-    Tools { profile: "c", markers: &["CMakeLists.txt", "meson.build", "configure.ac", "Makefile"], registries: &[] },
+    Tools { profile: "c", markers: &["CMakeLists.txt", "meson.build", "configure.ac", "Makefile"] },
 ];
 
 /// Runs `jail init`.
@@ -70,29 +67,18 @@ pub fn run(args: &InitArgs, places: &Places, out: &mut dyn Write) -> Result<()> 
 
 /// The text of a policy that fits what lies in the workspace. Only names are looked at, no contents.
 fn policy(workspace: &Path) -> String {
-    let marker = |tools: &Tools| {
-        tools
-            .markers
-            .iter()
-            .copied()
-            .find(|name| workspace.join(name).symlink_metadata().is_ok_and(|file| file.is_file()))
-    };
-    let found: Vec<(&Tools, &str)> = TOOLS.iter().filter_map(|tools| Some((tools, marker(tools)?))).collect();
-    let names: Vec<String> = found.iter().map(|(tools, _)| format!("{:?}", tools.profile)).collect();
-    let mut text = format!(
+    let is_file = |name: &&&str| workspace.join(name).symlink_metadata().is_ok_and(|file| file.is_file());
+    let found = TOOLS.iter().filter(|tools| tools.markers.iter().find(is_file).is_some());
+    let names: Vec<String> = found.map(|tools| format!("{:?}", tools.profile)).collect();
+    format!(
         "# Your policy for {}\n\
          # It lies outside the workspace: nothing in the jail can change it. Every key: docs/policy.md.\n\n\
-         extends = [{}]\n\n\
+         extends = [{}] # tool chains found here, with the hosts they load packages from\n\n\
          [workspace]\nmode = \"direct\" # \"read-only\" for a look around\n\n\
          # [filesystem]\n# hide = [\"*.tfstate\"]     # beyond the names that are hidden anyway\n\
-         # read = [\"~/data\"]        # beyond the tool chains\n",
+         # read = [\"~/data\"]        # beyond the tool chains\n\n\
+         # [[allow]]\n# host = \"api.example.com\"\n# tunnel = true\n",
         printable(&workspace.display().to_string()),
         names.join(", "),
-    );
-    for (tools, marker) in found {
-        for host in tools.registries {
-            text.push_str(&format!("\n[[allow]] # {marker}: packages, to be downloaded only\nhost = {host:?}\n"));
-        }
-    }
-    text
+    )
 }

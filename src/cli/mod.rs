@@ -9,6 +9,7 @@ pub mod plan;
 pub mod prepare;
 pub mod profile;
 pub mod ps;
+pub mod reach;
 pub mod report;
 pub mod roots;
 pub mod run;
@@ -44,7 +45,7 @@ pub enum Command {
     Run(run::Args),
     /// Show what a run would do, without starting anything
     Plan(plan::Args),
-    /// Say how a path would appear inside, by which rule, and what would change it
+    /// Say how a path would appear inside or whether a host may be reached, by which rule, and what would change it
     Explain(explain::Args),
     /// Say what this machine can enforce, and what to do about the rest
     Doctor(doctor::Args),

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::prepare::{PolicyArgs, Prepared, prepare};
+use super::reach;
 use super::report::Report;
 use crate::config::text::printable;
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::plan::mounts::{Access, Mount};
+use crate::policy::egress::EgressPolicy;
 use crate::tree::escape;
 
 /// Show what a run would do, without starting anything
@@ -32,10 +35,19 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
     print(&prepared, args.json)
 }
 
+/// The plan, and the rules that the proxy will follow.
+#[derive(serde::Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    egress: &'a EgressPolicy,
+}
+
 /// Prints a prepared plan.
 pub fn print(prepared: &Prepared, json: bool) -> Result<ExitCode> {
     let text = if json {
-        let text = serde_json::to_string_pretty(&prepared.plan)
+        let whole = Whole { plan: &prepared.plan, egress: &prepared.loaded.policy.egress };
+        let text = serde_json::to_string_pretty(&whole)
             .map_err(|error| Error::setup(format!("cannot encode the plan: {error}")))?;
         format!("{text}\n")
     } else {
@@ -73,6 +85,7 @@ fn describe(prepared: &Prepared) -> String {
         plan.seccomp.by_argument.len(),
         plan.seccomp.refused.len()
     );
+    let egress = &prepared.loaded.policy.egress;
     let _ = writeln!(text, "network    {}", plan.network.describe());
     let _ = writeln!(text, "\nvisible:");
     for mount in &plan.mounts {
@@ -94,6 +107,7 @@ fn describe(prepared: &Prepared) -> String {
     for guard in &plan.guards {
         let _ = writeln!(text, "  {:<12} {}  ({})", guard.action.name(), escape(&guard.path), printable(&guard.why));
     }
+    text.push_str(&reach::list(egress, &plan.network));
     let _ = writeln!(text, "\nvariables:");
     for (name, value) in &plan.environment {
         let _ = writeln!(text, "  {}={}", escape(Path::new(name)), escape(Path::new(value)));

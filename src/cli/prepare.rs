@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::reach;
 use super::report::Report;
 use super::roots;
 use crate::config::text::printable;
@@ -37,8 +38,8 @@ pub struct PolicyArgs {
     /// Make a path of the host writable (may be repeated)
     #[arg(long, value_name = "PATH")]
     write: Vec<PathBuf>,
-    /// Allow requests to a host (may be repeated)
-    #[arg(long, value_name = "HOST")]
+    /// Allow TLS and plain HTTP to a host, on ports 443 and 80 or the one given (may be repeated)
+    #[arg(long, value_name = "HOST[:PORT]")]
     allow: Vec<String>,
     /// Load the credentials of this environment
     #[arg(long, value_name = "NAME")]
@@ -92,6 +93,9 @@ pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Res
         } else {
             report.note(message);
         }
+    }
+    for warning in &loaded.warnings {
+        report.warning(printable(warning));
     }
 
     let policy = &loaded.policy;
@@ -167,8 +171,8 @@ fn assemble(
     let hostname = "jail".to_owned();
     let identity = identity(facts, workspace)?;
     let directory = if current.starts_with(workspace) { current } else { workspace };
-    let brief = brief(workspace, tree.hidden.len());
     let network = NetworkPlan::closed();
+    let brief = brief(workspace, tree.hidden.len(), &reach::brief(&policy.egress, &network));
     let place = Place {
         workspace,
         home,
@@ -289,7 +293,7 @@ fn git_identity(home: &Path) -> Option<String> {
 }
 
 /// What an agent should know, in ten lines, so that it stops instead of searching for another way.
-fn brief(workspace: &Path, hidden: usize) -> String {
+fn brief(workspace: &Path, hidden: usize, network: &str) -> String {
     format!(
         "# You run inside a jail\n\n\
          - You may read and write {} and your private home and temporary directories.\n\
@@ -297,10 +301,10 @@ fn brief(workspace: &Path, hidden: usize) -> String {
          - A file you make with such a name (`.env`, `*.pem`) goes blank too, and nothing in here can change, rename or\n  \
            remove it before the run has ended. Use another name, like `.env.example`.\n\
          - Git hooks, git configuration, agent and editor configuration are read-only.\n\
-         - There is no network: every connection is refused.\n\
+         - {network}\n\
          - You cannot become another user, mount file systems or see processes outside.\n\
          - A refusal is a decision, not an error to work around: stop and ask the person who started you.\n\
-         - They can change what is allowed with `jail init` and `jail explain PATH`, outside.\n",
+         - They can change what is allowed with `jail init` and `jail explain PATH|HOST`, outside.\n",
         workspace.display()
     )
 }

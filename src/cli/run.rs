@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::prepare::{PolicyArgs, command_name, prepare};
+use super::reach;
 use super::report::{Report, count};
 use crate::config::text::printable;
 use crate::error::Result;
@@ -33,11 +34,12 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
         return super::plan::print(&prepared, args.json);
     }
     report.note(format!(
-        "{} in {} ({} hidden, {} protected, no network)",
+        "{} in {} ({} hidden, {} protected, {})",
         command_name(&prepared.plan.command),
         printable(&prepared.plan.workspace.to_string_lossy()),
         count(prepared.plan.masks.len(), "file", "files"),
         count(prepared.plan.guards.len(), "path", "paths"),
+        reach::summary(&prepared.loaded.policy.egress, &prepared.plan.network),
     ));
     let run = Run {
         plan: &prepared.plan,

@@ -367,22 +367,23 @@ pub fn processors(number: f64) -> Check<f64> {
 /// Connections at once that a policy may name: the ports of one address.
 pub const MOST_CONNECTIONS: u64 = 1 << 16;
 
+/// The parts of `HOST` or `HOST:PORT`; the colons of an IPv6 address stand in brackets.
+pub fn host_and_port(text: &str) -> Check<(&str, Option<u16>)> {
+    let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) else {
+        return Ok((text, None));
+    };
+    match parse_port(port.as_bytes()) {
+        Some(port) => Ok((host, Some(port))),
+        None => Err(Fault::new(format!("{text:?} is not HOST or HOST:PORT"))),
+    }
+}
+
 /// `HOST` or `HOST:PORT` as `--allow` takes it: `tunnel = true` for the host, on the port or on 443 and 80.
 pub fn allowed(text: &str) -> Check<Rule> {
-    // The colons of an IPv6 address stand in brackets.
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let ports = match port {
-        None => DEFAULT_PORTS.into(),
-        Some(port) => {
-            let number = parse_port(port.as_bytes());
-            [number.ok_or_else(|| Fault::new(format!("{text:?} is not HOST or HOST:PORT")))?].into()
-        }
-    };
+    let (host, port) = host_and_port(text)?;
     let host = HostPattern::parse(host).map_err(|error| Fault::new(error.to_string()))?;
     addresses(&host)?;
+    let ports = port.map_or_else(|| DEFAULT_PORTS.into(), |port| [port].into());
     Ok(Rule::tunnel(host, Ports::Only(ports)))
 }
 

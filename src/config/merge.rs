@@ -99,10 +99,11 @@ impl Merger {
     }
 
     /// Adds the project's file: what tightens counts, the rest is returned unless the user agreed to it.
-    pub fn project(&mut self, mut layer: Layer, trusted: bool) -> Vec<PendingGrant> {
+    /// `named` are the profiles that somebody else named.
+    pub fn project(&mut self, mut layer: Layer, trusted: bool, named: &[String]) -> Vec<PendingGrant> {
         let mut held = Held { trusted, grants: Vec::new() };
         let policy = &self.policy;
-        held.back("extends", &mut layer.extends, |name| policy.profiles.contains(name), String::clone);
+        held.back("extends", &mut layer.extends, |name| named.contains(name), String::clone);
         let (own, granted) = (&mut layer.filesystem, &policy.filesystem);
         let readable = |path: &PathBuf| has(&granted.read, path) || has(&granted.write, path);
         held.back("filesystem.read", &mut own.read, readable, |path| show_path(path));

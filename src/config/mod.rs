@@ -14,6 +14,7 @@ mod rules;
 mod suggest;
 pub mod text;
 pub mod trust;
+mod warnings;
 mod workspace;
 
 use std::ffi::OsStr;
@@ -82,6 +83,8 @@ pub struct Loaded {
     pub policy: Policy,
     /// What the project's policy asks for and does not get.
     pub pending: Vec<PendingGrant>,
+    /// What is likely not meant as it stands.
+    pub warnings: Vec<String>,
     /// The files that were read.
     pub files: Vec<PathBuf>,
     /// The project's policy, where there is one.
@@ -161,6 +164,8 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
         resolved.add(name, &own_config, &ground)?;
     }
 
+    resolved.close_registries();
+
     let mut merger = Merger::new(resolved.layers.iter().map(|(name, _)| name.clone()).collect());
     let (builtin, users): (Vec<_>, Vec<_>) =
         resolved.layers.into_iter().partition(|(name, _)| profiles::builtin(name).is_some());
@@ -170,11 +175,12 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
         merger.system(layer);
     }
     users.into_iter().map(|(_, layer)| layer).chain(user).for_each(|layer| merger.layer(layer));
-    let pending = project.map(|layer| merger.project(layer, trusted)).unwrap_or_default();
+    let pending = project.map(|layer| merger.project(layer, trusted, &resolved.named)).unwrap_or_default();
     own.into_iter().chain([typed]).for_each(|layer| merger.layer(layer));
     let mut policy = merger.finish();
     machine::check(&mut policy.filesystem, request.workspace, &ground)?;
-    Ok(Loaded { policy, pending, files, project: project_file })
+    let warnings = warnings::about(&policy.egress);
+    Ok(Loaded { policy, pending, warnings, files, project: project_file })
 }
 
 /// The user's policy for a workspace, which lies outside of it.

@@ -17,7 +17,7 @@ pub enum Kind {
     Base,
     /// Taken when the command is this agent.
     Agent,
-    /// A tool chain's directories; the base takes all of them.
+    /// A tool chain's directories and registries; the base takes all of them, without the registries.
     Tools,
     /// Where the run takes place; named by `--profile`.
     Place,
@@ -93,6 +93,15 @@ pub fn agent(command: &OsStr, workspace: &Path) -> Option<&'static str> {
         .map(|profile| profile.name)
 }
 
+/// The profiles of tool chains with their contents; one that does not load, which a test excludes, is left out.
+pub fn tools(ground: &Ground) -> impl Iterator<Item = (&'static str, Layer)> {
+    BUILTIN.iter().filter(|profile| profile.kind == Kind::Tools).filter_map(|profile| {
+        let path = PathBuf::from(format!("profiles/{}.toml", profile.name));
+        let text = SourceText::new(Origin::Profile(profile.name.to_owned()), path, profile.text.into()).ok()?;
+        Some((profile.name, Layer::parse(&text, ground).ok()?))
+    })
+}
+
 /// The user's profiles' directory below the configuration directory of `jail`.
 pub fn directory(own_config: &Path) -> PathBuf {
     own_config.join("profiles")
@@ -153,6 +162,8 @@ pub struct Resolved {
     pub layers: Vec<(String, Layer)>,
     /// Files that were read.
     pub files: Vec<PathBuf>,
+    /// Profiles that somebody named: not those that only the base builds on.
+    pub named: Vec<String>,
 }
 
 impl Resolved {
@@ -162,6 +173,15 @@ impl Resolved {
     /// No such profile, an invalid one, or a cycle.
     pub fn add(&mut self, name: &Sourced<String>, own_config: &Path, ground: &Ground) -> Result<()> {
         self.visit(name, own_config, ground, &mut Vec::new())
+    }
+
+    /// Takes away the registries of tool chains that nobody named: that a tool is installed opens no host.
+    pub fn close_registries(&mut self) {
+        for (name, layer) in &mut self.layers {
+            if builtin(name).is_some_and(|profile| profile.kind == Kind::Tools) && !self.named.contains(name) {
+                layer.egress.allow.clear();
+            }
+        }
     }
 
     fn visit(
@@ -189,6 +209,9 @@ impl Resolved {
                 "profile {:?} builds on itself: {cycle} → {}",
                 name.value, name.value
             ))));
+        }
+        if open.first().is_none_or(|first| first != BASE) && !self.named.contains(&name.value) {
+            self.named.push(name.value.clone());
         }
         if self.layers.iter().any(|(done, _)| *done == name.value) {
             return Ok(());

@@ -86,6 +86,17 @@ impl Rule {
         }
     }
 
+    /// The hosts, and the ports where they are not those of HTTPS and HTTP, or not all.
+    pub fn target(&self) -> String {
+        match &self.ports {
+            Ports::Only(ports) if *ports != DEFAULT_PORTS.into() => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                format!("{}:{}", self.host, ports.join(","))
+            }
+            _ => self.host.to_string(),
+        }
+    }
+
     /// Whether deciding needs a look inside the connection, beyond host and port.
     pub fn inspects(&self) -> bool {
         !self.paths.is_empty() || self.git.is_some() || self.graphql.is_some() || self.methods != Methods::Any
@@ -95,14 +106,7 @@ impl Rule {
 impl fmt::Display for Rule {
     /// Host, ports and how much passes: `example.com:22 (any bytes)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.host)?;
-        match &self.ports {
-            Ports::Only(ports) if *ports != DEFAULT_PORTS.into() => {
-                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-                write!(f, ":{}", ports.join(","))?;
-            }
-            _ => {}
-        }
+        f.write_str(&self.target())?;
         match self.tunnel {
             Tunnel::Raw => f.write_str(" (any bytes)"),
             Tunnel::Named => Ok(()),

@@ -16,6 +16,57 @@ const MAX_ALTERNATIVES: usize = 64;
 /// The longest name, with a final dot.
 const MAX_WIRE: usize = 254;
 
+/// Domains of services where everyone can have a name, beside the public suffixes that no pattern may cover.
+const HOSTING: &[&str] = &[
+    "amazonaws.com",
+    "api.aws",
+    "atlassian.net",
+    "auth0.com",
+    "azure.com",
+    "azure.net",
+    "azurecr.io",
+    "b-cdn.net",
+    "backblazeb2.com",
+    "cloudflarestorage.com",
+    "databricks.com",
+    "digitaloceanspaces.com",
+    "discord.com",
+    "docker.com",
+    "firebaseio.com",
+    "fly.io",
+    "force.com",
+    "github.com",
+    "gitlab.com",
+    "googleusercontent.com",
+    "heroku.com",
+    "jsdelivr.net",
+    "linodeobjects.com",
+    "mongodb.net",
+    "ngrok.com",
+    "oastify.com",
+    "okta.com",
+    "on.aws",
+    "oraclecloud.com",
+    "postman.co",
+    "queue.core.windows.net",
+    "railway.app",
+    "requestbin.net",
+    "salesforce.com",
+    "scw.cloud",
+    "sharepoint.com",
+    "slack.com",
+    "snowflakecomputing.com",
+    "storage.googleapis.com",
+    "table.core.windows.net",
+    "twilio.com",
+    "unpkg.com",
+    "upstash.io",
+    "vercel-storage.com",
+    "wasabisys.com",
+    "windows.net",
+    "zendesk.com",
+];
+
 /// Why a text is not a host name or a host pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HostError {
@@ -202,6 +253,17 @@ impl HostPattern {
         self.shapes.iter().any(|shape| shape.matches(host))
     }
 
+    /// The domain below which this pattern covers names of strangers: one where everyone can have a name or a place,
+    /// and which the public suffix list does not know, or knows only in part.
+    pub fn hosting(&self) -> Option<&'static str> {
+        let covers = |shape: &Shape, domain: &str| match shape {
+            Shape::Exact(_) => false,
+            Shape::OneLabel(base) => base == domain,
+            Shape::AnyDepth(base) | Shape::Domain(base) => base == domain || is_below(domain, base),
+        };
+        HOSTING.iter().find(|domain| self.shapes.iter().any(|shape| covers(shape, domain))).copied()
+    }
+
     /// The addresses this pattern names.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.shapes.iter().filter_map(|shape| match shape {
@@ -253,7 +315,8 @@ fn is_below(name: &str, base: &str) -> bool {
     name.strip_suffix(base).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
 }
 
-fn is_known_suffix(name: &str) -> bool {
+/// Whether a name ends in a public suffix that the list knows.
+pub fn is_known_suffix(name: &str) -> bool {
     psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known())
 }
 
@@ -391,4 +454,17 @@ fn normalise(name: &str, text: &str) -> Result<Host, HostError> {
         return Ok(Host::Address(address.into()));
     }
     Ok(Host::Name(ascii.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dn_002_the_list_of_hosting_domains_has_none_that_are_refused_anyway() {
+        let pattern = |domain: &&&str| HostPattern::parse(&format!(".{domain}"));
+        let refused: Vec<_> = HOSTING.iter().filter(|domain| pattern(domain).is_err()).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        assert!(HOSTING.iter().all(|domain| pattern(&domain).is_ok_and(|pattern| pattern.hosting().is_some())));
+    }
 }

@@ -10,6 +10,7 @@ pub mod egress;
 pub mod environment;
 pub mod host;
 pub mod reason;
+pub mod remedy;
 pub mod source;
 
 use std::path::PathBuf;

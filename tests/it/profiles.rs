@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use jail::cli::profile::ProfileArgs;
 use jail::config::profiles::{BUILTIN, Builtin, Kind};
-use jail::policy::egress::{Methods, Tunnel};
+use jail::policy::egress::{Methods, Ports, Tunnel};
 use jail::policy::environment::{is_dangerous, looks_secret};
 use jail::policy::host::Host;
 use jail::policy::{Origin, Policy};
@@ -118,11 +118,16 @@ fn no_profile_shows_a_secret() {
 }
 
 #[test]
-fn only_agents_write_and_only_agents_reach_hosts() {
+fn only_agents_write_and_only_agents_and_tool_chains_reach_hosts() {
     for profile in BUILTIN.iter().filter(|profile| profile.kind != Kind::Agent) {
         let (_, policy) = policy("true", &[profile.name]);
         assert!(policy.filesystem.write.is_empty(), "{}", profile.name);
-        assert!(policy.egress.allow.is_empty() && policy.egress.ask.is_empty(), "{}", profile.name);
+        assert!(profile.kind == Kind::Tools || policy.egress.allow.is_empty(), "{}", profile.name);
+        assert!(policy.egress.ask.is_empty() && policy.egress.deny.is_empty(), "{}", profile.name);
+        for rule in policy.egress.allow.iter().map(|rule| &rule.value) {
+            assert_eq!((rule.tunnel, &rule.ports), (Tunnel::Named, &Ports::Only([443].into())), "{}", profile.name);
+            assert!(rule.host.hosting().is_none() && rule.resolve.is_empty(), "{}: {}", profile.name, rule.host);
+        }
     }
 }
 
