@@ -1,7 +1,7 @@
 //! The trees that are searched: the workspace, and directories the user named beside it. Both get masks and guards, are
 //! watched, and are compared after the run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::Result;
 use crate::guard::{Action, Placeholder};
@@ -123,9 +123,8 @@ pub fn absent_guards(policy: &Policy, mounts: &[Mount]) -> Vec<Guard> {
     for path in &filesystem.read {
         let above =
             filesystem.write.iter().any(|write| path.value.starts_with(&write.value) && path.value != write.value);
-        let parent: Option<PathBuf> = path.value.parent().map(Path::to_owned);
-        let missing = path.value.symlink_metadata().is_err() && parent.is_some_and(|parent| parent.is_dir());
-        if !above || !missing || mounts.iter().any(|mount| mount.path() == path.value) {
+        let missing = || path.value.symlink_metadata().is_err() && path.value.parent().is_some_and(Path::is_dir);
+        if !above || !missing() || mounts.iter().any(|mount| mount.path() == path.value) {
             continue;
         }
         // The policy does not say what it would be; names with an ending are files in every profile.

@@ -1,6 +1,7 @@
 //! Process facilities: fork(2), waitid(2), the thread count, and wiping what /proc/PID shows of this process.
 
 use std::fs;
+use std::io::Read;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -17,16 +18,25 @@ pub fn fork_single_threaded() -> nix::Result<ForkResult> {
 
 /// The number of threads of this process, read from /proc/self/stat.
 pub fn thread_count() -> nix::Result<u64> {
-    stat_field(20)
+    stat_fields(20).map(|[threads]| threads)
 }
 
-/// Field `number` of /proc/self/stat, counted from 1 as in proc_pid_stat(5); only numeric fields after the name.
-fn stat_field(number: usize) -> nix::Result<u64> {
-    let stat = fs::read_to_string("/proc/self/stat")
+/// Fields of /proc/self/stat from `first` on, counted from 1 as in proc_pid_stat(5); only numeric ones after the name.
+fn stat_fields<const N: usize>(first: usize) -> nix::Result<[u64; N]> {
+    // At once: the kernel makes the whole line for every piece that is read.
+    let mut line = [0; 1024];
+    let read = fs::File::open("/proc/self/stat")
+        .and_then(|mut file| file.read(&mut line))
         .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    let line = line.get(..read).and_then(|line| str::from_utf8(line).ok()).ok_or(Errno::EINVAL)?;
     // The name is in parentheses and may itself contain spaces and parentheses.
-    let after_name = stat.rfind(')').and_then(|end| stat.get(end + 2..)).ok_or(Errno::EINVAL)?;
-    after_name.split(' ').nth(number - 3).and_then(|field| field.parse().ok()).ok_or(Errno::EINVAL)
+    let after_name = line.rfind(')').and_then(|end| line.get(end + 2..)).ok_or(Errno::EINVAL)?;
+    let mut fields = after_name.split_ascii_whitespace().skip(first.saturating_sub(3));
+    let mut found = [0; N];
+    for field in &mut found {
+        *field = fields.next().and_then(|text| text.parse().ok()).ok_or(Errno::EINVAL)?;
+    }
+    Ok(found)
 }
 
 /// Overwrites the command line and the environment that /proc/PID/cmdline and /proc/PID/environ show.
@@ -35,8 +45,7 @@ fn stat_field(number: usize) -> nix::Result<u64> {
 /// strings are gone afterwards; nothing in this process may read the environment any more.
 pub fn wipe_arguments_and_environment(title: &[u8]) -> nix::Result<()> {
     // proc_pid_stat(5): arg_start, arg_end, env_start, env_end are fields 48 to 51.
-    let (arg_start, arg_end) = (stat_field(48)? as usize, stat_field(49)? as usize);
-    let (env_start, env_end) = (stat_field(50)? as usize, stat_field(51)? as usize);
+    let [arg_start, arg_end, env_start, env_end] = stat_fields(48)?.map(|address: u64| address as usize);
     for (start, end) in [(arg_start, arg_end), (env_start, env_end)] {
         if start == 0 || end < start {
             return Err(Errno::EINVAL);
