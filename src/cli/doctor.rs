@@ -222,6 +222,7 @@ fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<Redirection, (L
     let sessions = Sessions::open().and_then(|sessions| sessions.directory()).map_err(at(Layer::Namespaces))?;
     let setup = Setup {
         channel: theirs,
+        sockets: None,
         prepared: idmap::prepare(&plan).map_err(at(Layer::FileSystem))?,
         stdio: [Stdio::Null; 3],
         ends: [None, None, None],

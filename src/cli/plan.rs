@@ -87,6 +87,9 @@ fn describe(prepared: &Prepared) -> String {
     );
     let egress = &prepared.loaded.policy.egress;
     let _ = writeln!(text, "network    {}", plan.network.describe());
+    for publish in &plan.network.publish {
+        let _ = writeln!(text, "published  127.0.0.1:{} to port {} inside", publish.host_port, publish.port);
+    }
     let _ = writeln!(text, "\nvisible:");
     for mount in &plan.mounts {
         let (access, why) = match mount {

@@ -41,6 +41,9 @@ pub struct PolicyArgs {
     /// Allow TLS and plain HTTP to a host, on ports 443 and 80 or the one given (may be repeated)
     #[arg(long, value_name = "HOST[:PORT]")]
     allow: Vec<String>,
+    /// Let the host connect to a server inside on this port, at 127.0.0.1 (may be repeated)
+    #[arg(long, value_name = "[HOST_PORT:]PORT")]
+    publish: Vec<String>,
     /// Load the credentials of this environment
     #[arg(long, value_name = "NAME")]
     environment: Option<String>,
@@ -80,6 +83,7 @@ pub fn prepare(args: &PolicyArgs, command: Vec<OsString>, report: Report) -> Res
         policy_file: args.policy.as_ref().map(|path| current.join(path)),
         environment: args.environment.clone(),
         allow: args.allow.clone(),
+        publish: args.publish.clone(),
         read: args.read.iter().map(|path| current.join(path)).collect(),
         write: args.write.iter().map(|path| current.join(path)).collect(),
         read_only: args.read_only,
@@ -171,7 +175,8 @@ fn assemble(
     let hostname = "jail".to_owned();
     let identity = identity(facts, workspace)?;
     let directory = if current.starts_with(workspace) { current } else { workspace };
-    let network = NetworkPlan::closed();
+    let mut network = NetworkPlan::closed();
+    network.publish = policy.publish.iter().map(|publish| publish.value).collect();
     let brief = brief(workspace, tree.hidden.len(), &reach::brief(&policy.egress, &network));
     let place = Place {
         workspace,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use globset::GlobBuilder;
 use jiff::SignedDuration;
 
+use crate::policy::Publish;
 use crate::policy::address::{AddressClass, classify};
 use crate::policy::authority::parse_port;
 use crate::policy::egress::{DEFAULT_PORTS, Ports, Rule};
@@ -375,6 +376,22 @@ pub fn host_and_port(text: &str) -> Check<(&str, Option<u16>)> {
     match parse_port(port.as_bytes()) {
         Some(port) => Ok((host, Some(port))),
         None => Err(Fault::new(format!("{text:?} is not HOST or HOST:PORT"))),
+    }
+}
+
+/// A port.
+pub fn port(number: i64) -> Check<u16> {
+    count(number, 1, u16::MAX.into()).map(|number| number as u16)
+}
+
+/// `PORT` or `HOST_PORT:PORT` as `--publish` takes it.
+pub fn published(text: &str) -> Check<Publish> {
+    let number = |text: &str| {
+        parse_port(text.as_bytes()).ok_or_else(|| Fault::new(format!("{text:?} is not PORT or HOST_PORT:PORT")))
+    };
+    match text.split_once(':') {
+        Some((host, inside)) => Ok(Publish { host_port: number(host)?, port: number(inside)? }),
+        None => number(text).map(|port| Publish { host_port: port, port }),
     }
 }
 

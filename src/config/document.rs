@@ -93,8 +93,21 @@ pub struct Document {
     pub ask: Vec<Match>,
     /// Requests that never leave.
     pub deny: Vec<Match>,
+    /// Servers inside that the host may reach.
+    pub publish: Vec<PublishedPort>,
     /// Secrets that are put into requests outside the jail.
     pub credential: Vec<Credential>,
+}
+
+/// A server inside that programs on the host may reach.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Publish")]
+pub struct PublishedPort {
+    /// The port that the server inside listens on, on loopback.
+    pub port: At<i64>,
+    /// The port on the host's loopback; the same unless given.
+    pub host_port: Option<At<i64>>,
 }
 
 /// How the workspace appears inside.

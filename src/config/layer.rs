@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use super::check::{self, Access, Fault, Ground, Same};
-use super::document::{self, At, Document, History, List, Mode, OnFind, Scan};
+use super::document::{self, At, Document, History, List, Mode, OnFind, PublishedPort, Scan};
 use super::suggest;
 use super::text::{Problem, SourceText};
 use crate::error::Result;
 use crate::policy::egress::EgressPolicy;
-use crate::policy::{FilesystemPolicy, LimitsPolicy, ScanMode, Sourced, WorkspaceMode};
+use crate::policy::{FilesystemPolicy, LimitsPolicy, Publish, ScanMode, Sourced, WorkspaceMode};
 
 /// What one source says.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,8 @@ pub struct Layer {
     pub limits: LimitsPolicy,
     /// Rules about requests.
     pub egress: EgressPolicy,
+    /// Servers inside that the host may reach.
+    pub publish: Vec<Sourced<Publish>>,
 }
 
 impl Layer {
@@ -116,6 +118,7 @@ impl Reader<'_> {
             set: self.set(environment),
             limits: self.limits(&document.limits),
             egress: self.egress(document),
+            publish: self.publish(&document.publish),
         };
         self.contradictions(&layer, document);
         layer
@@ -262,6 +265,26 @@ impl Reader<'_> {
             connect_time: table.connect_time.as_ref().and_then(|at| self.check(at, |text| check::duration(text))),
             idle_time: table.idle_time.as_ref().and_then(|at| self.check(at, |text| check::duration(text))),
         }
+    }
+
+    fn publish(&mut self, tables: &[PublishedPort]) -> Vec<Sourced<Publish>> {
+        let mut published: Vec<Sourced<Publish>> = Vec::with_capacity(tables.len());
+        for table in tables {
+            let Some(port) = self.check(&table.port, |number| check::port(*number)) else { continue };
+            let at = table.host_port.as_ref().unwrap_or(&table.port);
+            let Some(host_port) = self.check(at, |number| check::port(*number)) else { continue };
+            let publish = Publish { host_port: host_port.value, port: port.value };
+            if let Some(earlier) = published.iter().find(|earlier| earlier.value.host_port == publish.host_port) {
+                let message = format!(
+                    "the host's port {} is given twice; it is in line {} already",
+                    at.value, earlier.source.line
+                );
+                self.problems.push(Problem::new(at.span.clone(), message).hint("set another `host_port`"));
+                continue;
+            }
+            published.push(self.sourced(publish, &table.port.span));
+        }
+        published
     }
 
     /// A list that makes no sense when it is empty.

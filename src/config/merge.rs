@@ -13,8 +13,8 @@ use super::layer::Layer;
 use crate::policy::address::classify;
 use crate::policy::environment::pattern_covers;
 use crate::policy::{
-    EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, ScanMode, SecretsPolicy, Source, Sourced, WorkspaceMode,
-    WorkspacePolicy,
+    EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, Publish, ScanMode, SecretsPolicy, Source, Sourced,
+    WorkspaceMode, WorkspacePolicy,
     egress::{EgressPolicy, Rule},
 };
 
@@ -60,6 +60,7 @@ impl Merger {
                 environment: EnvironmentPolicy::default(),
                 limits: LimitsPolicy::default(),
                 egress: EgressPolicy::default(),
+                publish: Vec::new(),
             },
             system: Layer::default(),
         }
@@ -96,6 +97,10 @@ impl Merger {
         add(&mut policy.egress.allow, layer.egress.allow);
         add(&mut policy.egress.ask, layer.egress.ask);
         add(&mut policy.egress.deny, layer.egress.deny);
+        for publish in layer.publish {
+            policy.publish.retain(|earlier| earlier.value.host_port != publish.value.host_port);
+            policy.publish.push(publish);
+        }
     }
 
     /// Adds the project's file: what tightens counts, the rest is returned unless the user agreed to it.
@@ -127,6 +132,8 @@ impl Merger {
         held.raise("limits.connect_time", &mut own.connect_time, &current.connect_time, seconds);
         held.raise("limits.idle_time", &mut own.idle_time, &current.idle_time, seconds);
         held.allow(&mut layer.egress.allow, &policy.egress.allow);
+        let published = |publish: &Publish| policy.publish.iter().any(|granted| granted.value == *publish);
+        held.back("publish", &mut layer.publish, published, Publish::to_string);
         if let Some(mode) = layer.mode.take_if(|mode| mode.value == WorkspaceMode::Direct)
             && policy.workspace.mode.value == WorkspaceMode::ReadOnly
         {

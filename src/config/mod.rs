@@ -68,6 +68,8 @@ pub struct Flags {
     pub environment: Option<String>,
     /// `--allow HOST[:PORT]`.
     pub allow: Vec<String>,
+    /// `--publish PORT` or `--publish HOST_PORT:PORT`.
+    pub publish: Vec<String>,
     /// `--read`.
     pub read: Vec<PathBuf>,
     /// `--write`.
@@ -210,6 +212,10 @@ fn typed(flags: &Flags, ground: &Ground) -> Result<Layer> {
     for text in &flags.allow {
         let rule = check::allowed(text).map_err(|fault| fault_error("--allow", fault))?;
         layer.egress.allow.push(Sourced::new(rule, flag_source("--allow")));
+    }
+    for text in &flags.publish {
+        let publish = check::published(text).map_err(|fault| fault_error("--publish", fault))?;
+        layer.publish.push(Sourced::new(publish, flag_source("--publish")));
     }
     if flags.read_only {
         layer.mode = Some(Sourced::new(WorkspaceMode::ReadOnly, flag_source("--read-only")));

@@ -20,7 +20,7 @@ use super::confine::Confinement;
 use super::guards::Guards;
 use super::lease::Lease;
 use super::masks::{Masks, base_of};
-use super::message::{Channel, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
+use super::message::{Channel, Connectable, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
 use super::network::{self, Listeners, Network};
 use super::rootfs::{self, Prepared};
 use super::spares::Spares;
@@ -34,6 +34,8 @@ use crate::sys::process::{self, Change};
 pub struct Setup {
     /// The channel to the supervisor.
     pub channel: Channel,
+    /// Where the supervisor asks for sockets of the jail's network, when ports are published.
+    pub sockets: Option<Channel>,
     /// Trees that root's supervisor prepared.
     pub prepared: Prepared,
     /// The workload's standard descriptors.
@@ -53,10 +55,11 @@ pub struct Setup {
 impl Setup {
     /// The numbers of all descriptors in here: init closes every other.
     pub fn descriptors(&self) -> Vec<i32> {
-        let Self { channel, prepared, stdio: _, ends, confinement: _, sessions, leases, spares } = self;
+        let Self { channel, sockets, prepared, stdio: _, ends, confinement: _, sessions, leases, spares } = self;
         let mut all = vec![channel.as_raw_fd(), sessions.as_raw_fd()];
         all.extend(leases.iter().flat_map(Lease::descriptors));
         all.extend(spares.iter().map(AsRawFd::as_raw_fd));
+        all.extend(sockets.iter().map(AsRawFd::as_raw_fd));
         all.extend(prepared.values().map(AsRawFd::as_raw_fd));
         all.extend(ends.iter().flatten().map(AsRawFd::as_raw_fd));
         all
@@ -65,7 +68,7 @@ impl Setup {
 
 /// Runs init; never returns.
 pub fn main(plan: &Plan, setup: Setup) -> ! {
-    let mut init = Init { plan, guards: Guards::default(), running: None, spawned: Vec::new() };
+    let mut init = Init { plan, guards: Guards::default(), sockets: None, running: None, spawned: Vec::new() };
     let status = match init.run(setup) {
         Ok(()) => 0,
         Err(()) => 1,
@@ -76,6 +79,8 @@ pub fn main(plan: &Plan, setup: Setup) -> ! {
 struct Init<'a> {
     plan: &'a Plan,
     guards: Guards,
+    /// Where sockets of the jail's network are asked for, until nobody asks any more.
+    sockets: Option<Channel>,
     running: Option<Pid>,
     /// Commands of `jail exec`, each with its terminal as far as it has one.
     spawned: Vec<(Pid, u32, Option<OwnedFd>)>,
@@ -127,8 +132,9 @@ struct Terminal {
 
 impl Init<'_> {
     fn run(&mut self, setup: Setup) -> Result<(), ()> {
-        let Setup { channel, prepared, stdio, ends, confinement, sessions, leases, spares } = setup;
+        let Setup { channel, sockets, prepared, stdio, ends, confinement, sessions, leases, spares } = setup;
         self.guards = Guards::new(leases, spares);
+        self.sockets = sockets;
         let original = block_signals().map_err(drop)?;
         // A supervisor that died before this point closed the channel: EPIPE.
         match channel.receive::<ToInit>() {
@@ -279,13 +285,19 @@ impl Init<'_> {
             if let Some(ending) = self.reap(channel) {
                 return Ok(Some(ending));
             }
-            let mut descriptors =
-                [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+            let mut descriptors: Vec<_> = [signals.as_fd(), channel.as_fd()]
+                .into_iter()
+                .chain(self.sockets.as_ref().map(AsFd::as_fd))
+                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
+                .collect();
             match poll(&mut descriptors, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return Err(()),
             }
-            let channel_ready = descriptors[1].revents().is_some_and(|events| !events.is_empty());
+            let ready = |number: usize| {
+                descriptors.get(number).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
+            };
+            let (channel_ready, sockets_ready) = (ready(1), ready(2));
             while let Ok(Some(_)) = signals.read_signal() {}
             if channel_ready {
                 match channel.receive::<ToInit>() {
@@ -298,6 +310,9 @@ impl Init<'_> {
                     }
                     Err(_) => return Ok(None),
                 }
+            }
+            if sockets_ready {
+                self.sockets.take_if(|sockets| Connectable::answer(sockets).is_err());
             }
         }
     }

@@ -1,9 +1,10 @@
 //! What the supervisor and init say to each other: one typed message per packet, descriptors beside it.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +185,50 @@ impl Step {
     /// A failure of this step.
     pub fn failed(self, what: impl std::fmt::Display, errno: Errno) -> Failure {
         Failure { step: self, detail: format!("{what}: {}", errno.desc()), errno: errno as i32 }
+    }
+}
+
+/// Asks init for sockets of the jail's network namespace, on a channel of their own.
+#[derive(Debug, Serialize, Deserialize)]
+struct WantSockets;
+
+/// The answer: which of the two families' sockets come with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sockets {
+    four: bool,
+    six: bool,
+}
+
+/// A TCP socket of the jail's network namespace that is not connected yet, and its namespace's loopback address.
+#[derive(Debug)]
+pub struct Connectable {
+    /// Non-blocking.
+    pub socket: OwnedFd,
+    /// Of the socket's family.
+    pub address: IpAddr,
+}
+
+impl Connectable {
+    /// One socket for each family that the jail has. Waits for init, which answers at once unless it is gone.
+    pub fn request(channel: &Channel) -> nix::Result<Vec<Self>> {
+        channel.send(&WantSockets, &[])?;
+        let (Sockets { four, six }, descriptors) = channel.receive::<Sockets>()?;
+        let four = four.then_some(Ipv4Addr::LOCALHOST.into());
+        let six = six.then_some(Ipv6Addr::LOCALHOST.into());
+        let pairs = descriptors.into_iter().zip(four.into_iter().chain(six));
+        Ok(pairs.map(|(socket, address)| Self { socket, address }).collect())
+    }
+
+    /// Init's side: reads one request and answers it, with no socket where none can be had.
+    ///
+    /// # Errors
+    /// The other end is gone.
+    pub fn answer(channel: &Channel) -> nix::Result<()> {
+        channel.receive::<WantSockets>()?;
+        let open = |family| socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);
+        let [four, six] = [open(AddressFamily::Inet).ok(), open(AddressFamily::Inet6).ok()];
+        let descriptors: Vec<_> = four.iter().chain(&six).map(AsFd::as_fd).collect();
+        channel.send(&Sockets { four: four.is_some(), six: six.is_some() }, &descriptors)
     }
 }
 

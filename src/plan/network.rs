@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
+use crate::policy::Publish;
 use crate::policy::egress::{DEFAULT_PORTS, EgressPolicy, Ports};
 
 /// Where the proxy and its resolver listen inside (198.18.0.0/15 is for benchmarks, RFC 2544: nobody's real address).
@@ -45,15 +46,6 @@ pub enum Egress {
         /// TCP ports that are listened on where the kernel has no nftables; with it every port is.
         ports: Vec<u16>,
     },
-}
-
-/// A server inside that programs on the host may connect to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Publish {
-    /// The port on the host's loopback.
-    pub host_port: u16,
-    /// The port on the jail's loopback.
-    pub port: u16,
 }
 
 impl NetworkPlan {
@@ -105,7 +97,7 @@ impl NetworkPlan {
 mod tests {
     use super::*;
     use crate::policy::Sourced;
-    use crate::policy::egress::Rule;
+use crate::policy::egress::Rule;
     use crate::policy::host::HostPattern;
 
     fn ports_of(rules: &[Ports]) -> Vec<u16> {

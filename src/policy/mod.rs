@@ -13,6 +13,7 @@ pub mod reason;
 pub mod remedy;
 pub mod source;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,27 @@ pub struct Policy {
     pub limits: LimitsPolicy,
     /// Where requests may go.
     pub egress: egress::EgressPolicy,
+    /// Servers inside that the host may reach, each host port once.
+    pub publish: Vec<Sourced<Publish>>,
+}
+
+/// A server inside that programs on the host may connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Publish {
+    /// The port on the host's loopback.
+    pub host_port: u16,
+    /// The port on the jail's loopback.
+    pub port: u16,
+}
+
+impl fmt::Display for Publish {
+    /// `PORT`, or `HOST_PORT:PORT` where they differ, as `--publish` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host_port != self.port {
+            write!(f, "{}:", self.host_port)?;
+        }
+        write!(f, "{}", self.port)
+    }
 }
 
 /// The workspace's mode.

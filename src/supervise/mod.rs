@@ -6,6 +6,7 @@ pub mod jail;
 pub mod leave;
 pub mod leftovers;
 pub mod pipes;
+pub mod publish;
 pub mod run;
 pub mod session;
 pub mod signals;

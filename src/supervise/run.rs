@@ -11,6 +11,7 @@ use super::control;
 use super::jail::{Jail, Turn};
 use super::leftovers::Leftovers;
 use super::pipes::Pipes;
+use super::publish::Published;
 use super::session::{self, SessionInfo, Sessions};
 use super::signals::Signals;
 use super::terminal::relay::{InnerEnds, Relay};
@@ -214,8 +215,12 @@ fn launch_and_serve(
     let seccomp = plan.seccomp.compile().map_err(Error::setup)?;
     let (ours, theirs) =
         Channel::pair().map_err(|errno| Error::setup(format!("cannot open a socket: {}", errno.desc())))?;
+    // Before anything stands: a port that is taken ends the run here.
+    let published = Published::listen(&plan.network)?;
+    let (sockets, setup_sockets) = published.channel()?.unzip();
     let setup = Setup {
         channel: theirs,
+        sockets: setup_sockets,
         prepared: idmap::prepare(plan)?,
         stdio: kinds,
         ends: inside,
@@ -232,7 +237,8 @@ fn launch_and_serve(
     };
     let starting = start::launch(plan, setup, ours, &cgroup)?;
     let pid = starting.pid;
-    let result = stand_by(run, starting, control, recorder, (&stdio, outside), tell);
+    let serving = sockets.map(|sockets| published.serve(sockets)).transpose();
+    let result = serving.and_then(|_serving| stand_by(run, starting, control, recorder, (&stdio, outside), tell));
     // While init takes its namespaces down: in the workspace it has done everything.
     let result = result.and_then(|served| Ok((served, planted(run, recorder)?)));
     // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use jail::config::{self, Flags, Loaded, Places};
+use jail::config::{self, Flags, GrantState, Loaded, Places};
 use jail::policy::{ScanMode, WorkspaceMode};
 use tempfile::TempDir;
 
@@ -264,6 +264,47 @@ fn flags_are_checked_like_files() {
     let policy = world.loaded().policy;
     assert!(policy.egress.allow[0].value.ports.contains(8443) && !policy.egress.allow[0].value.ports.contains(443));
     assert_eq!(policy.workspace.mode.value, WorkspaceMode::ReadOnly);
+}
+
+#[test]
+fn published_ports_are_checked_and_the_strongest_source_has_the_hosts_port() {
+    let mut world = World::new().user("[[publish]]\nport = 3000\n[[publish]]\nport = 8080\nhost_port = 80\n");
+    let published = |world: &World| {
+        let publish = world.loaded().policy.publish;
+        publish.iter().map(|entry| entry.value.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(published(&world), "3000 80:8080");
+    world.flags = Flags { publish: vec!["3000:5173".into(), "9229".into()], ..Flags::default() };
+    assert_eq!(published(&world), "80:8080 3000:5173 9229");
+    for text in ["0", "65536", "3000:", ":3000", "127.0.0.1:3000", "3000:3000:3000", "+3000", "http"] {
+        world.flags = Flags { publish: vec![text.into()], ..Flags::default() };
+        assert!(refused(&world).contains("is not PORT or HOST_PORT:PORT"), "{text}: {}", refused(&world));
+    }
+    let refusals = [
+        ("[[publish]]\nport = 0\n", "0 is not between 1 and 65535"),
+        ("[[publish]]\nport = 1\nhost_port = 65536\n", "65536 is not between 1 and 65535"),
+        ("[[publish]]\nport = 1\n[[publish]]\nport = 2\nhost_port = 1\n", "the host's port 1 is given twice"),
+        ("[[publish]]\nhost_port = 1\n", "missing key \"port\""),
+        ("[[publish]]\nport = 1\naddress = \"0.0.0.0\"\n", "unknown key \"address\""),
+    ];
+    for (text, message) in refusals {
+        let world = World::new().user(text);
+        assert!(refused(&world).contains(message), "{text}: {}", refused(&world));
+    }
+}
+
+#[test]
+fn a_project_publishes_nothing_without_agreement() {
+    let loaded =
+        World::new().user("[[publish]]\nport = 1\n").project("[[publish]]\nport = 1\n[[publish]]\nport = 2\n").loaded();
+    assert_eq!(loaded.policy.publish.len(), 1);
+    let pending: Vec<_> = loaded.pending.iter().map(|grant| (grant.key, grant.value.as_str(), grant.state)).collect();
+    assert_eq!(pending, [("publish", "2", GrantState::Pending)]);
+    // Nor does it lead the host's port elsewhere.
+    let loaded =
+        World::new().user("[[publish]]\nport = 1\n").project("[[publish]]\nport = 2\nhost_port = 1\n").loaded();
+    assert_eq!(loaded.policy.publish[0].value.to_string(), "1");
+    assert_eq!(loaded.pending[0].value, "1:2");
 }
 
 #[test]

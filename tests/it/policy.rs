@@ -31,7 +31,7 @@ fn every_mistake_is_named_with_its_place() {
         ),
         (
             "[filesytem]\n",
-            "1:2: unknown key \"filesytem\", expected one of \"extends\", \"workspace\", \"filesystem\", \"secrets\", \"environment\", \"limits\", \"allow\", \"ask\", \"deny\", \"credential\"",
+            "1:2: unknown key \"filesytem\", expected one of \"extends\", \"workspace\", \"filesystem\", \"secrets\", \"environment\", \"limits\", \"allow\", \"ask\", \"deny\", \"publish\", \"credential\"",
             "did you mean \"filesystem\"?",
         ),
         (

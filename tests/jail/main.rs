@@ -31,6 +31,7 @@ mod places;
 mod privilege;
 mod proc;
 mod proxied;
+mod publish;
 mod pty;
 mod readme;
 mod record;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         persist::trials(),
         places::trials(),
         proc::trials(),
+        publish::trials(),
         readme::trials(),
         session::trials(),
         record::trials(),

@@ -121,6 +121,7 @@ fn stand(arguments: &[String]) -> Result<ExitCode, Failed> {
     let (ours, theirs) = Channel::pair()?;
     let setup = Setup {
         channel: theirs,
+        sockets: None,
         prepared: idmap::prepare(&plan).map_err(|error| error.to_string())?,
         stdio: [Stdio::Null, Stdio::Pipe, Stdio::Pipe],
         ends: [
