@@ -20,7 +20,7 @@ use super::confine::Confinement;
 use super::guards::Guards;
 use super::lease::Lease;
 use super::masks::{Masks, base_of};
-use super::message::{Channel, Connectable, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
+use super::message::{Channel, Connectable, Covered, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
 use super::network::{self, Listeners, Network};
 use super::rootfs::{self, Prepared};
 use super::spares::Spares;
@@ -113,15 +113,16 @@ impl Standing {
         channel.send(&FromInit::Ready(ready), &descriptors)
     }
 
-    /// Hides what is at a path of the plan's form now. Returns whether anything is there.
-    fn mask(&mut self, path: &[u8]) -> nix::Result<bool> {
+    /// Hides what is at a path of the plan's form now.
+    fn mask(&mut self, path: &[u8]) -> nix::Result<Covered> {
         let (base, path) = base_of(self.root.as_fd(), self.workspace.as_fd(), Path::new(OsStr::from_bytes(path)));
         self.masks.apply_current(base, path)
     }
 
     /// Protects what is at a path of the plan's form now.
-    fn guard(&self, path: &[u8], pin: bool) -> nix::Result<()> {
+    fn guard(&self, path: &[u8], pin: bool) -> nix::Result<Covered> {
         Guards::renew(self.root.as_fd(), self.workspace.as_fd(), Path::new(OsStr::from_bytes(path)), pin)
+            .map(|()| Covered::Now)
     }
 }
 
@@ -169,18 +170,18 @@ impl Init<'_> {
             let (step, covered, path) = match channel.receive::<ToInit>() {
                 Ok((ToInit::Go, _)) => return true,
                 Ok((ToInit::Mask { path }, _)) => (Step::Mask, standing.mask(&path), path),
-                Ok((ToInit::Guard { path, pin }, _)) => (Step::Guard, standing.guard(&path, pin).map(|()| true), path),
+                Ok((ToInit::Guard { path, pin }, _)) => (Step::Guard, standing.guard(&path, pin), path),
                 _ => return false,
             };
-            let missed = match covered {
-                Ok(there) => !there,
+            let covered = match covered {
+                Ok(covered) => covered,
                 Err(errno) => {
                     let failure = step.failed(String::from_utf8_lossy(&path), errno);
                     let _ = channel.send(&FromInit::Failed(failure), &[]);
                     return false;
                 }
             };
-            let _ = channel.send(&FromInit::Masked { path, error: None, missed }, &[]);
+            let _ = channel.send(&FromInit::Masked { path, error: None, covered }, &[]);
         }
     }
 
@@ -338,13 +339,11 @@ impl Init<'_> {
             }
             ToInit::Mask { path } => {
                 let covered = standing.mask(&path);
-                let missed = covered == Ok(false);
-                let error = covered.err().map(|errno| errno.desc().to_owned());
-                let _ = channel.send(&FromInit::Masked { path, error, missed }, &[]);
+                let _ = channel.send(&answer(path, covered), &[]);
             }
             ToInit::Guard { path, pin } => {
-                let error = standing.guard(&path, pin).err().map(|errno| errno.desc().to_owned());
-                let _ = channel.send(&FromInit::Masked { path, error, missed: false }, &[]);
+                let covered = standing.guard(&path, pin);
+                let _ = channel.send(&answer(path, covered), &[]);
             }
             ToInit::Spawn(spawn) => {
                 let id = spawn.id;
@@ -392,6 +391,11 @@ impl Init<'_> {
         }
         None
     }
+}
+
+fn answer(path: Vec<u8>, covered: nix::Result<Covered>) -> FromInit {
+    let error = covered.err().map(|errno| errno.desc().to_owned());
+    FromInit::Masked { path, error, covered: covered.unwrap_or(Covered::Missed) }
 }
 
 /// Opens a pty in the jail's own devpts.

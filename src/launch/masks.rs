@@ -10,7 +10,7 @@ use nix::sys::stat::{FileStat, Mode, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::ftruncate;
 
-use super::message::{Failure, Step};
+use super::message::{Covered, Failure, Step};
 use super::rootfs::{relative, write_all, write_new_file};
 use crate::escape::escape;
 use crate::plan::{Plan, StandIn};
@@ -57,27 +57,32 @@ impl Masks {
         on_target(base, path, |target| self.cover(target, stand_in)).map(drop)
     }
 
-    /// Masks a path that appeared or was replaced after the launch: looks at what is there now. Returns whether anything
-    /// is there.
-    pub fn apply_current(&mut self, workspace: BorrowedFd<'_>, path: &Path) -> nix::Result<bool> {
+    /// Masks a path that appeared or was replaced after the launch: looks at what is there now.
+    pub fn apply_current(&mut self, base: BorrowedFd<'_>, path: &Path) -> nix::Result<Covered> {
         let own = fstat(&self.store)?.st_dev;
-        let there = on_target(workspace, path, |target| {
+        let mut covered = Covered::Now;
+        let there = on_target(base, path, |target| {
             let stat = fstat(target)?;
-            if stat.st_dev == own {
-                // It is masked: only masks and covers lie on this device.
-                return Ok(());
-            }
+            // Only masks and covers lie on this device.
+            covered = if stat.st_dev == own { Covered::Already } else { Covered::Now };
             match stat.st_mode & libc::S_IFMT {
+                _ if covered == Covered::Already => Ok(()),
                 // A link shows only what is visible inside; its target is masked by its own path.
-                libc::S_IFLNK => Ok(()),
+                libc::S_IFLNK => {
+                    covered = Covered::Already;
+                    Ok(())
+                }
                 libc::S_IFDIR => self.cover(target, StandIn::Directory),
                 _ => self.cover(target, stand_in_for(&stat)),
             }
         });
         match there {
-            // A directory above has become a link: the file has another path by now, and is found there.
-            Err(Errno::ELOOP) => Ok(false),
-            there => there,
+            Ok(true) => Ok(covered),
+            // The host made it in a directory that is covered as a whole.
+            Ok(false) if nearest_above(base, path)? == Some(own) => Ok(Covered::Already),
+            // A directory above that became a link: the file has another path by now, and is found there.
+            Ok(false) | Err(Errno::ELOOP) => Ok(Covered::Missed),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -106,6 +111,17 @@ impl Masks {
         mount::add_attributes(tree.as_fd(), Attributes::READ_ONLY, false)?;
         mount::attach(tree.as_fd(), target, c"")
     }
+}
+
+/// The device of the nearest directory above a path that is there, below `base`.
+fn nearest_above(base: BorrowedFd<'_>, path: &Path) -> nix::Result<Option<u64>> {
+    for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+        match open_target(base, above) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+            opened => return Ok(Some(fstat(opened?)?.st_dev)),
+        }
+    }
+    Ok(None)
 }
 
 /// What stands in for a file with this metadata.

@@ -87,8 +87,8 @@ pub enum FromInit {
         path: Vec<u8>,
         /// Empty when it worked.
         error: Option<String>,
-        /// Nothing to hide was there: it is gone, or a directory above it was moved in between.
-        missed: bool,
+        /// What came of it.
+        covered: Covered,
     },
     /// A further command runs; descriptor: its terminal's master, if it has one.
     Spawned(u32),
@@ -111,6 +111,17 @@ pub struct Ready {
     pub dns_udp: usize,
     /// How many are the resolver's, for TCP.
     pub dns_tcp: usize,
+}
+
+/// What came of hiding a path, or of protecting it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Covered {
+    /// It was covered now.
+    Now,
+    /// It was covered before, itself or with a directory above it.
+    Already,
+    /// Nothing is there: it is gone, or a directory above it was moved in between.
+    Missed,
 }
 
 /// How a command ended.

@@ -14,7 +14,7 @@ use super::control::{self, Answer, Request};
 use super::signals::{Asked, Signals};
 use crate::audit::{self, Event, Recorder};
 use crate::error::{Error, Result};
-use crate::launch::message::{Channel, Ending, FromInit, Spawn, Step, ToInit};
+use crate::launch::message::{Channel, Covered, Ending, FromInit, Spawn, Step, ToInit};
 use crate::launch::start::explain;
 use crate::plan::Plan;
 use crate::sys::readiness;
@@ -190,10 +190,14 @@ impl<'a> Jail<'a> {
             FromInit::Stopped(_) => Ok(Turn::Stopped),
             FromInit::Ended(ending) => Ok(Turn::Ended(ending)),
             FromInit::Ready(_) => Err(Error::setup("init answered out of turn")),
-            FromInit::Masked { path, error, missed } => {
+            FromInit::Masked { path, error, covered } => {
                 self.asked.set(self.asked.get().saturating_sub(1));
-                if missed {
-                    return Ok(Turn::MaskMissed);
+                match covered {
+                    _ if error.is_some() => {}
+                    Covered::Missed => return Ok(Turn::MaskMissed),
+                    // Nothing happened that the record should tell.
+                    Covered::Already => return Ok(Turn::Served),
+                    Covered::Now => {}
                 }
                 let path = String::from_utf8_lossy(&path).into_owned();
                 tracing::debug!(path, error, "covered again");

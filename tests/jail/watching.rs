@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Needing> {
             Need::Program("python3"),
             moving,
         ),
+        test("a_secret_below_a_covered_directory_is_looked_for_once", below_a_cover),
         test_with("a_secret_that_cannot_be_hidden_ends_the_run_with_125", Need::Program("prlimit"), cannot_be_hidden),
         test("while_the_supervisor_is_stopped_nothing_in_the_jail_goes_on", stopped),
     ]
@@ -246,6 +247,36 @@ fn appear_at_the_end() -> Result<(), Failed> {
         hidden += scene.outside_ok("ls .env.*")?.lines().count();
     }
     if hidden > 0 { Ok(()) } else { Err("no secret appeared".into()) }
+}
+
+/// The host writes below a directory that is covered inside, where nothing of it can be seen; then in the place of that.
+fn below_a_cover() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let running = Running::start(&scene, &LOOK.replace("FILE", ".claude/.env"))?;
+    scene.write(".claude/.env", SECRET)?;
+    sleep(Duration::from_secs(1));
+    let seen = settle(&scene, "seen")?;
+    if !seen.is_empty() {
+        return Err(format!("behind a cover the jail reads {seen:?}").into());
+    }
+    fs::rename(scene.path(".claude"), scene.outside("old"))?;
+    fs::create_dir(scene.outside("new"))?;
+    fs::write(scene.outside("new/.env"), SECRET)?;
+    fs::rename(scene.outside("new"), scene.path(".claude"))?;
+    if !scene.outside_ok("cat .claude/.env")?.contains(SECRET) {
+        return Err("the positive control did not read the secret".into());
+    }
+    let seen = settle(&scene, "seen")?;
+    if seen.contains(SECRET) {
+        return Err(format!("the jail reads {seen:?}").into());
+    }
+    running.stop(&scene)?;
+    // Whoever looks for what cannot be found may not look without end, nor write of it.
+    let records = scene.outside_ok("cat ../../state/jail/sessions/*.jsonl | wc -l")?;
+    if records.trim().parse::<usize>()? > 100 {
+        return Err(format!("the record has {records} lines").into());
+    }
+    Ok(())
 }
 
 /// Init has no descriptor left to hide what the host saves.
