@@ -151,17 +151,17 @@ impl<'p> Watch<'p> {
                 let tree = &mut self.trees[told.map_err(failed)?];
                 tree.more |= tree.watcher.read()?;
             }
-            () = tokio::task::yield_now(), if more => {
-                for tree in self.trees.iter_mut().filter(|tree| tree.more) {
-                    tree.more = tree.watcher.step(SLICE)?;
-                }
-            }
+            () = tokio::task::yield_now(), if more => {}
             _ = self.rescan.tick(), if limited => {
                 for tree in self.trees.iter_mut().filter(|tree| tree.watcher.limited()) {
                     tree.watcher.rescan();
                     tree.more = true;
                 }
             }
+        }
+        // Every time: a command that makes events without pause may not keep the rest from being looked at.
+        for tree in self.trees.iter_mut().filter(|tree| tree.more) {
+            tree.more = tree.watcher.step(SLICE)?;
         }
         Ok(())
     }

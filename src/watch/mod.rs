@@ -103,6 +103,10 @@ pub struct Watcher {
     limited: bool,
     /// A look at everything is under way; what it does not reach is gone.
     sweeping: bool,
+    /// Events were lost during that look: it is done once more.
+    lost: bool,
+    /// Events wait in the queue.
+    unread: bool,
 }
 
 /// What is told of every directory; of those that hold something hidden, removals too.
@@ -114,6 +118,12 @@ const EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
 
 /// New directories that are looked at at once, before the next slice.
 const AT_ONCE: usize = 64;
+
+/// Batches of events, each of about a hundred, that are read before something else gets its turn.
+const BATCHES: usize = 16;
+
+/// Directories that may have left their place and not arrived elsewhere.
+const LEAVING: usize = 4096;
 
 impl Watcher {
     /// Watches the directories above everything hidden, and compares what they hold with what the pass found.
@@ -135,6 +145,8 @@ impl Watcher {
             buffer: Buffer::default(),
             limited: false,
             sweeping: false,
+            lost: false,
+            unread: false,
         };
         watcher.watch(&Waiting { parent: ROOT, name: Box::default(), revealed: false, fresh: false })?;
         for hidden in &facts.hidden {
@@ -156,11 +168,20 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Watches and lists up to `budget` more directories. Returns whether more are waiting.
+    /// Goes on: reads what is unread, and watches and lists up to `budget` more directories. Returns whether there is more
+    /// to do.
     ///
     /// # Errors
     /// The kernel refuses what it may not refuse; a limit that is reached is no error (see [`Watcher::limited`]).
     pub fn step(&mut self, budget: usize) -> Result<bool> {
+        if self.unread {
+            self.read()?;
+        }
+        self.advance(budget)?;
+        Ok(!self.waiting.is_empty() || self.unread)
+    }
+
+    fn advance(&mut self, budget: usize) -> Result<()> {
         for _ in 0..budget {
             let Some(next) = self.waiting.pop() else { break };
             if let Some(directory) = self.watch(&next)? {
@@ -171,19 +192,28 @@ impl Watcher {
             self.sweeping = false;
             let gone = self.nodes.unseen();
             self.forget_all(&gone);
+            if self.lost {
+                self.lost = false;
+                self.rescan();
+            }
         }
-        Ok(!self.waiting.is_empty())
+        Ok(())
     }
 
-    /// Reads what the kernel has to tell and looks at it. Returns whether directories wait for [`Watcher::step`].
+    /// Reads what the kernel has to tell and looks at it; not all where somebody makes events faster than they can be
+    /// looked at. Returns whether there is more to do for [`Watcher::step`].
     ///
     /// # Errors
     /// The kernel refuses to read a directory or the queue for another reason than that something vanished.
     pub fn read(&mut self) -> Result<bool> {
-        loop {
+        self.unread = true;
+        for _ in 0..BATCHES {
             let batch = match self.inotify.read_events() {
                 Ok(batch) => batch,
-                Err(Errno::EAGAIN) => break,
+                Err(Errno::EAGAIN) => {
+                    self.unread = false;
+                    break;
+                }
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(Error::setup(format!("cannot read inotify events: {error}"))),
             };
@@ -191,19 +221,42 @@ impl Watcher {
                 self.told(event)?;
             }
         }
+        if self.unread {
+            // What is told of something hidden may be far behind in the queue, or lost.
+            self.look_at_hidden()?;
+        }
         // A directory that moved within the workspace has arrived by now: the kernel queues both halves together.
-        for (_, parent, name) in std::mem::take(&mut self.leaving) {
-            if let Some(directory) = self.nodes.child(parent, &name) {
-                self.forget(directory);
+        if !self.unread || self.leaving.len() > LEAVING {
+            for (_, parent, name) in std::mem::take(&mut self.leaving) {
+                if let Some(directory) = self.nodes.child(parent, &name) {
+                    self.forget(directory);
+                }
             }
         }
         for _ in 0..AT_ONCE {
             if !self.waiting.last().is_some_and(|waiting| waiting.fresh) {
                 break;
             }
-            self.step(1)?;
+            self.advance(1)?;
         }
-        Ok(!self.waiting.is_empty())
+        Ok(!self.waiting.is_empty() || self.unread)
+    }
+
+    /// Looks at everything that is hidden already, whether it was replaced.
+    fn look_at_hidden(&mut self) -> Result<()> {
+        let mut directories: Vec<i32> = self.masked.keys().map(|(directory, _)| *directory).collect();
+        directories.dedup();
+        for directory in directories {
+            let path = self.path_of(directory, b"");
+            let Ok(fd) = beneath(self.root.as_fd(), &path, OFlag::O_PATH | OFlag::O_DIRECTORY) else { continue };
+            for name in self.masked_in(directory) {
+                // What is not here may have moved, of which the queue tells.
+                if fstatat(fd.as_fd(), &*name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
+                    self.look(fd.as_fd(), directory, &name, FileType::Unknown, Cause::Listed)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What happened since the last call, in order.
@@ -350,7 +403,12 @@ impl Watcher {
         let mask = event.mask;
         let directory = event.wd.as_raw();
         if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            self.rescan();
+            // Begun anew each time, a look at a large tree would never end.
+            if self.sweeping {
+                self.lost = true;
+            } else {
+                self.rescan();
+            }
             return Ok(());
         }
         if mask.contains(AddWatchFlags::IN_IGNORED) {
@@ -424,7 +482,10 @@ impl Watcher {
             let git = |part: &[u8]| part.eq_ignore_ascii_case(b".git");
             if !git(name) && !self.nodes.path(directory).split(|&b| b == b'/').any(git) {
                 let fresh = cause != Cause::Listed;
-                self.waiting.push(Waiting { parent: directory, name: name.into(), revealed, fresh });
+                let waits = |known: &Waiting| known.fresh && known.parent == directory && *known.name == *name;
+                if !fresh || !self.waiting.iter().rev().take(AT_ONCE).any(waits) {
+                    self.waiting.push(Waiting { parent: directory, name: name.into(), revealed, fresh });
+                }
             }
             return Ok(());
         }

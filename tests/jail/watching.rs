@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Needing> {
             Need::Program("python3"),
             moving,
         ),
+        test_with("sv_018_a_flood_of_renames_does_not_uncover_a_secret", Need::Program("python3"), renaming),
         test("a_secret_below_a_covered_directory_is_looked_for_once", below_a_cover),
         test_with("a_secret_that_cannot_be_hidden_ends_the_run_with_125", Need::Program("prlimit"), cannot_be_hidden),
         test("while_the_supervisor_is_stopped_nothing_in_the_jail_goes_on", stopped),
@@ -247,6 +248,45 @@ fn appear_at_the_end() -> Result<(), Failed> {
         hidden += scene.outside_ok("ls .env.*")?.lines().count();
     }
     if hidden > 0 { Ok(()) } else { Err("no secret appeared".into()) }
+}
+
+/// The workload renames directories faster than anybody can look at them, while the host saves one secret and makes another.
+fn renaming() -> Result<(), Failed> {
+    let scene = Scene::new()?;
+    let script = "import os, time\n\
+                  for i in range(8):\n\
+                  \x20   if os.fork() == 0:\n\
+                  \x20       a, b = 'a%d' % i, 'b%d' % i\n\
+                  \x20       os.mkdir(a)\n\
+                  \x20       while not os.path.exists('stop'):\n\
+                  \x20           for _ in range(2000): os.rename(a, b); os.rename(b, a)\n\
+                  \x20       os._exit(0)\n\
+                  open('started', 'w').close()\n\
+                  while not os.path.exists('look'): time.sleep(0.01)\n\
+                  print(len(open('.env').read()), len(open('fresh/.env').read()))\n\
+                  print(open('.env').read(), open('fresh/.env').read(), flush=True)\n\
+                  open('stop', 'w').close()\n";
+    let mut command = scene.run_with(&[]);
+    let child = command.args(["python3", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    wait_for(&scene.path("started"))?;
+    sleep(Duration::from_millis(500));
+    fs::create_dir(scene.path("fresh"))?;
+    for path in [".env", "fresh/.env"] {
+        fs::write(scene.outside("new"), format!("NEW={SECRET}\n"))?;
+        fs::rename(scene.outside("new"), scene.path(path))?;
+    }
+    sleep(Duration::from_secs(4));
+    scene.write("look", "")?;
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let size = SECRET.len() + 5;
+    if !text.starts_with(&format!("{size} {size}\n")) || text.contains(SECRET) {
+        return Err(printed(&output).into());
+    }
+    if !scene.outside_ok("cat .env fresh/.env")?.contains(SECRET) {
+        return Err("the positive control did not read the secret".into());
+    }
+    Ok(())
 }
 
 /// The host writes below a directory that is covered inside, where nothing of it can be seen; then in the place of that.
