@@ -17,7 +17,7 @@ type Test = Result<(), Failed>;
 /// The tests of this file.
 pub fn trials() -> Vec<Needing> {
     vec![
-        test("nt_001_every_connection_arrives_with_its_destination", every_connection_arrives),
+        test("nt_001_nt_013_every_connection_arrives_with_its_destination", every_connection_arrives),
         test("nt_001_without_nftables_the_named_ports_arrive", without_nftables),
         test("nt_001_doctor_tells_that_nftables_is_absent", doctor_tells),
         test("nt_002_what_is_not_tcp_is_refused_at_once", not_tcp),

@@ -86,6 +86,9 @@ fn named_port_alone() -> Test {
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         same(&address, &String::from_utf8_lossy(&ask(&address, b"hello")?), "inside:hello")?;
     }
+    // Loopback proper: what another machine could connect to is not listened on.
+    let beside = ask(&format!("127.0.0.2:{port}"), b"x").err().and_then(|error| error.raw_os_error());
+    same("not loopback's own", &format!("{beside:?}"), &format!("{:?}", Some(nix::libc::ECONNREFUSED)))?;
     // The server beside it is there, for those inside alone.
     let inside = scene.jail(&["exec", &running.session, "python3", "-c"]);
     let connect = |mut command: std::process::Command, address: &str| -> Result<String, Failed> {
