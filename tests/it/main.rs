@@ -18,6 +18,7 @@ mod proxy_dns;
 mod proxy_hello;
 mod proxy_request;
 mod proxy_response;
+mod proxy_seeds;
 mod proxy_socks;
 mod rules;
 mod seccomp;

@@ -143,6 +143,7 @@ fn dn_006_what_is_no_single_question_is_rejected() {
         [header([1, 0, 1, 0]), one.clone(), record.clone()].concat(),
         [header([1, 0, 0, 1]), one.clone(), record].concat(),
         [header([1, 0, 0, 2]), one.clone(), opt(0, &[]), opt(0, &[])].concat(),
+        [header([1, 0, 0, 2]), one.clone(), opt(0, &[])].concat(),
         [header([1, 0, 0, 1]), one.clone()].concat(),
         [header([1, 0, 0, 1]), one.clone(), opt(0, &[0, 8, 0, 9, 1])].concat(),
         [header([1, 0, 0, 1]), one.clone(), opt(0, &[])[..9].to_vec()].concat(),

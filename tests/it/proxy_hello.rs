@@ -32,13 +32,19 @@ fn alpn(protocols: &[&[u8]]) -> Vec<u8> {
 
 /// The handshake message, with `extensions` as they are.
 fn message(extensions: Option<&[u8]>) -> Vec<u8> {
+    let extensions = extensions.map(|bytes| sized(2, bytes)).unwrap_or_default();
+    message_of(1, &[9; 32], &[0x13, 1, 0x13, 2], &[0], &extensions)
+}
+
+/// A handshake message of these parts.
+fn message_of(kind: u8, session: &[u8], ciphers: &[u8], compression: &[u8], extensions: &[u8]) -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend([7; 32]);
-    body.extend(sized(1, &[9; 32]));
-    body.extend(sized(2, &[0x13, 1, 0x13, 2]));
-    body.extend(sized(1, &[0]));
-    body.extend(extensions.map(|bytes| sized(2, bytes)).unwrap_or_default());
-    [&[1][..], &sized(3, &body)].concat()
+    body.extend(sized(1, session));
+    body.extend(sized(2, ciphers));
+    body.extend(sized(1, compression));
+    body.extend(extensions);
+    [&[kind][..], &sized(3, &body)].concat()
 }
 
 fn record(content: &[u8]) -> Vec<u8> {
@@ -210,10 +216,15 @@ fn messages_that_libraries_read_differently_are_refused() {
         record(&[&[1][..], &sized(3, &body)].concat())
     };
     assert_eq!(server(&with(&|_| ())).unwrap(), "a.example.com");
+    assert_eq!(server(&record(&message_of(1, &[], &[0x13, 1], &[1, 0], &[]))), None);
     let cases: Vec<Vec<u8>> = vec![
         with(&|body| body[0] = 2),
-        with(&|body| body[34] = 33),
-        with(&|body| body[68] = 3),
+        record(&message_of(1, &[9; 33], &[0x13, 1], &[0], &[])),
+        record(&message_of(1, &[9; 32], &[], &[0], &[])),
+        record(&message_of(1, &[9; 32], &[0x13, 1, 0x13], &[0], &[])),
+        record(&message_of(1, &[9; 32], &[0x13, 1], &[], &[])),
+        record(&message_of(1, &[9; 32], &[0x13, 1], &[1], &[])),
+        record(&message_of(2, &[9; 32], &[0x13, 1], &[0], &[])),
         with(&|body| body.push(0)),
         with(&|body| body.truncate(body.len() - 1)),
         with(&|body| body.truncate(20)),

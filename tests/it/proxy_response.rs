@@ -100,6 +100,7 @@ fn px_021_malformed_status_lines_are_refused() {
     for line in [
         "HTTP/1.1 20 OK",
         "HTTP/1.1 2000 OK",
+        "HTTP/1.1 0200 OK",
         "HTTP/1.1 099 OK",
         "HTTP/1.1 600 OK",
         "HTTP/1.1 +20 OK",
@@ -239,6 +240,7 @@ fn a_client_is_told_where_the_body_ends() {
     assert_eq!(reuse(length), (true, true));
     assert_eq!(reuse(chunked), (true, true));
     assert_eq!(reuse(until_close), (false, false));
+    assert_eq!(reuse("HTTP/1.1 200 OK\r\n\r\n"), (false, false));
     assert_eq!(reuse("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"), (true, false));
     assert_eq!(reuse("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n"), (true, false));
 }
@@ -271,6 +273,9 @@ fn chunks_are_read_whatever_the_pieces() {
     }
     assert_eq!(decode(b"0\r\n\r\n", 9).unwrap(), (Vec::new(), 0, true));
     assert!(!decode(b"5\r\nhello\r\n0\r\n", 9).unwrap().2);
+    let mut out = Vec::new();
+    ["", "a", "", "b"].iter().for_each(|payload| write_chunk(payload.as_bytes(), &mut out));
+    assert_eq!(out, b"1\r\na\r\n1\r\nb\r\n", "an empty chunk would end the body");
 }
 
 #[test]

@@ -108,6 +108,8 @@ fn px_017_only_connections_without_authentication() {
 fn px_017_texts_without_end_are_refused() {
     assert_eq!(four([192, 0, 2, 1], &[b'u'; 255]), Step::More);
     assert_eq!(four([192, 0, 2, 1], &[b'u'; 256]), Step::Bad(SocksError::Malformed));
+    let late = [&[b'u'; 256][..], &[0]].concat();
+    assert_eq!(four([192, 0, 2, 1], &late), Step::Bad(SocksError::Malformed));
     let name = [&[0][..], &[b'a'; 256]].concat();
     assert_eq!(four([0, 0, 0, 1], &name), Step::Bad(SocksError::Malformed));
 }
