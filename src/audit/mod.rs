@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -49,11 +50,60 @@ pub enum Event<'a> {
         /// What happened to it.
         what: Change,
     },
+    /// A connection out was let through and is about to carry its first byte.
+    EgressOpen(Egress<'a>),
+    /// A connection out was refused, did not come about, or has ended.
+    Egress(Egress<'a>),
     /// The run ended.
     SessionEnd {
         /// Exit status, or 128 plus the signal.
         status: i32,
     },
+}
+
+/// A connection out of the jail, as far as it is known. Never what was said on it.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Egress<'a> {
+    /// Joins the two lines of a connection that was let through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// By which way the program came: `transparent`, `connect`, `forward`, `socks` or `dns`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<&'a str>,
+    /// The host it asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<&'a str>,
+    /// The port it asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The address that was dialled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// `allow` or `deny`.
+    pub verdict: &'a str,
+    /// A stable code.
+    pub reason: &'a str,
+    /// The rule that decided, as `FILE:LINE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'a str>,
+    /// What more there is to say of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'a str>,
+    /// Bytes out of the jail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_up: Option<u64>,
+    /// Bytes into the jail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_down: Option<u64>,
+    /// Requests of plain HTTP on this connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// From the first byte to the end, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// Refusals before this one that were counted and not written, because there were too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more_refused: Option<u64>,
 }
 
 /// Appends events; every write reaches the file before the call returns.

@@ -1,0 +1,151 @@
+//! What a program says once it is clear where it wants to go: TLS, plain HTTP, or anything where a rule says so.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use super::plain;
+use crate::policy::reason::Reason;
+use crate::proxy::bounds;
+use crate::proxy::client::Client;
+use crate::proxy::dial::{Held, Upstream};
+use crate::proxy::forward::{self, Patience};
+use crate::proxy::gate::{self, Clearance, Permit, Refusal, Speech};
+use crate::proxy::hello::{self, Progress};
+use crate::proxy::http::head::is_token_byte;
+use crate::proxy::refuse;
+use crate::proxy::shared::Shared;
+
+/// How far a connection out has come.
+#[derive(Debug)]
+pub enum Passage {
+    /// It may be opened.
+    Permit(Permit),
+    /// It stands: the program waited for that before it speaks.
+    Held(Held),
+}
+
+impl Passage {
+    /// The permit.
+    pub fn permit(&self) -> &Permit {
+        match self {
+            Self::Permit(permit) => permit,
+            Self::Held(held) => held.permit(),
+        }
+    }
+
+    /// Opens the connection, if it is not, for what was cleared.
+    pub async fn open(self, shared: &Shared, clearance: &Clearance) -> Result<Upstream, Refusal> {
+        let held = match self {
+            Self::Permit(permit) => shared.dial(permit).await?,
+            Self::Held(held) => held,
+        };
+        held.open(clearance, &shared.ledger).inspect_err(|refusal| shared.ledger.refused(refusal))
+    }
+}
+
+/// Two sockets between which bytes are carried from now on.
+#[derive(Debug)]
+pub struct Tunnel {
+    client: Client,
+    upstream: Upstream,
+}
+
+impl Tunnel {
+    /// A tunnel; what was read from the client and not used goes first.
+    pub fn new(client: Client, upstream: Upstream) -> Self {
+        Self { client, upstream }
+    }
+
+    /// Sends what was already read. `None` when the host does not take it.
+    pub async fn start(mut self, shared: &Shared) -> Option<Self> {
+        let first = std::mem::take(&mut self.client.bytes);
+        if forward::write_all(self.upstream.stream(), &first, shared.limits.connect_time).await.is_err() {
+            forward::reset(&self.client.stream);
+            return None;
+        }
+        self.upstream.opened().tally().add_up(first.len() as u64);
+        Some(self)
+    }
+
+    /// Carries bytes until both sides are done.
+    pub async fn carry(self, shared: Arc<Shared>) {
+        let idle = shared.limits.idle_time;
+        let patience = Patience { open: idle, half_closed: idle.min(bounds::IDLE_HALF_CLOSED) };
+        let tally = self.upstream.opened().tally();
+        forward::both_ways(&self.client.stream, self.upstream.stream(), &shared.pipes, patience, tally, None).await;
+    }
+}
+
+/// Serves a connection whose destination is known; what is left to do is carrying bytes.
+pub async fn serve(shared: &Shared, mut client: Client, passage: Passage) -> Option<Tunnel> {
+    if passage.permit().is_raw() {
+        let clearance = shared.gate.clear(passage.permit(), Speech::Raw);
+        return match open(shared, passage, clearance).await {
+            Ok(upstream) => Tunnel::new(client, upstream).start(shared).await,
+            Err(_) => {
+                forward::reset(&client.stream);
+                None
+            }
+        };
+    }
+    match client.first(bounds::FIRST_WORDS).await {
+        Some(refuse::TLS) => tls(shared, client, passage).await,
+        Some(byte) if is_token_byte(byte) => plain::serve(shared, client, passage).await,
+        Some(_) => {
+            shared.ledger.refused(&Refusal::new(passage.permit().wanted(), Reason::NotTls));
+            forward::reset(&client.stream);
+            None
+        }
+        // It left, or said nothing.
+        None => None,
+    }
+}
+
+async fn tls(shared: &Shared, mut client: Client, passage: Passage) -> Option<Tunnel> {
+    let wanted = passage.permit().wanted();
+    let hello = match timeout(bounds::FIRST_WORDS, read_hello(&mut client)).await {
+        Ok(Progress::Hello(hello)) => hello,
+        // It left in the middle of it.
+        Ok(Progress::More) => return None,
+        Ok(Progress::Bad(error)) => {
+            let refusal = gate::bad_hello(wanted, &error);
+            shared.ledger.refused(&refusal);
+            refuse::tls(client, &refusal).await;
+            return None;
+        }
+        Err(_) => {
+            let refusal = Refusal::new(wanted, Reason::TimedOut).detail("the TLS client hello did not arrive whole");
+            shared.ledger.refused(&refusal);
+            forward::reset(&client.stream);
+            return None;
+        }
+    };
+    let clearance = shared.gate.clear(passage.permit(), Speech::Tls(&hello));
+    match open(shared, passage, clearance).await {
+        Ok(upstream) => Tunnel::new(client, upstream).start(shared).await,
+        Err(refusal) => {
+            refuse::tls(client, &refusal).await;
+            None
+        }
+    }
+}
+
+/// Opens the connection if it was cleared. What stands in the way is recorded.
+async fn open(shared: &Shared, passage: Passage, clearance: Result<Clearance, Refusal>) -> Result<Upstream, Refusal> {
+    let clearance = clearance.inspect_err(|refusal| shared.ledger.refused(refusal))?;
+    passage.open(shared, &clearance).await
+}
+
+/// Reads until the hello is whole; `More` when the program leaves before.
+async fn read_hello(client: &mut Client) -> Progress {
+    loop {
+        match hello::parse(&client.bytes) {
+            Progress::More => {}
+            done => return done,
+        }
+        if !client.bytes.is_empty() && client.bytes.len() >= hello::MAX_LEN || !client.more().await.unwrap_or(false) {
+            return Progress::More;
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! What was let through and what was not: recorded as it happens, told once for each host, counted for the summary.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::bounds;
+use super::forward::Tally;
+use super::gate::{Entry, Refusal, Wanted};
+use crate::audit::{Egress, Event, Recorder};
+use crate::error::Error;
+use crate::policy::reason::Reason;
+
+/// What the proxy tells the supervisor.
+#[derive(Debug)]
+pub enum Notice {
+    /// It accepts connections.
+    Serving,
+    /// A host was refused for the first time.
+    Refused(String),
+    /// It cannot go on: the run has to end.
+    Failed(Error),
+}
+
+/// What was let through and refused in a run, for its end.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Totals {
+    /// Connections that were let through.
+    pub allowed: u64,
+    /// Bytes out of the jail.
+    pub bytes_up: u64,
+    /// Bytes into the jail.
+    pub bytes_down: u64,
+    /// Connections, requests and names that were refused.
+    pub denied: u64,
+    /// The first hosts that were refused.
+    pub denied_hosts: Vec<DeniedHost>,
+    /// More hosts were refused than are named.
+    pub more_hosts: bool,
+}
+
+/// A host that was refused.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeniedHost {
+    /// Its name or address.
+    pub host: String,
+    /// The port; absent where only the name was asked for.
+    pub port: Option<u16>,
+    /// Why.
+    pub reason: Reason,
+    /// How often.
+    pub count: u64,
+    /// What would allow it, if anything sensible would.
+    pub remedy: Option<String>,
+}
+
+/// Keeps the record of one run. Everything in the proxy shares it.
+#[derive(Debug)]
+pub struct Ledger {
+    recorder: Arc<Mutex<Recorder>>,
+    notices: UnboundedSender<Notice>,
+    halt: Notify,
+    next: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    allowed: u64,
+    bytes: (u64, u64),
+    denied: u64,
+    hosts: BTreeMap<(String, Option<u16>, Reason), u64>,
+    more_hosts: bool,
+    told: HashSet<String>,
+    throttle: Throttle,
+}
+
+/// A bucket of refusals that may be recorded one by one.
+#[derive(Debug)]
+struct Throttle {
+    room: u32,
+    filled: Instant,
+    /// Refusals that were only counted since the last line.
+    unwritten: u64,
+}
+
+impl Ledger {
+    /// A ledger that writes to this record and tells this supervisor.
+    pub fn new(recorder: Arc<Mutex<Recorder>>, notices: UnboundedSender<Notice>) -> Self {
+        let throttle = Throttle { room: bounds::REFUSALS, filled: Instant::now(), unwritten: 0 };
+        let state = State {
+            allowed: 0,
+            bytes: (0, 0),
+            denied: 0,
+            hosts: BTreeMap::new(),
+            more_hosts: false,
+            told: HashSet::new(),
+            throttle,
+        };
+        Self { recorder, notices, halt: Notify::new(), next: AtomicU64::new(1), state: Mutex::new(state) }
+    }
+
+    /// Tells the supervisor.
+    pub fn tell(&self, notice: Notice) {
+        // Nobody listens any more when the run is ending.
+        let _ = self.notices.send(notice);
+    }
+
+    /// Says that the run has to end, and stops the proxy at once.
+    pub fn fail(&self, error: Error) {
+        self.tell(Notice::Failed(error));
+        self.halt.notify_one();
+    }
+
+    /// Waits until the proxy has to stop.
+    pub async fn failed(&self) {
+        self.halt.notified().await;
+    }
+
+    /// Records a refusal. In a flood the rest is counted and written as a sum.
+    pub fn refused(&self, refusal: &Refusal) {
+        let Wanted { entry, host, port } = &refusal.wanted;
+        let (host, port) = (host.to_string(), Some(*port).filter(|_| *entry != Entry::Dns));
+        let unwritten = {
+            let mut state = self.state();
+            if !refusal.is_failure() {
+                state.count(&host, port, refusal.reason);
+                self.tell_once(&mut state, &host, port, refusal);
+            }
+            match state.throttle.take() {
+                Some(unwritten) => unwritten,
+                None => return,
+            }
+        };
+        let more = (unwritten > 0).then_some(unwritten);
+        self.write(&Event::Egress(Egress {
+            entry: Some(entry_name(*entry)),
+            host: Some(&host),
+            port,
+            verdict: if refusal.is_failure() { "allow" } else { "deny" },
+            reason: refusal.reason.code(),
+            rule: refusal.rule.as_deref(),
+            detail: refusal.detail.as_deref(),
+            more_refused: more,
+            ..Egress::default()
+        }));
+    }
+
+    /// Records that a connection is about to carry its first byte. `None` when it cannot be recorded: then it must not.
+    pub fn open(self: &Arc<Self>, wanted: &Wanted, address: SocketAddr, rule: Arc<str>) -> Option<Opened> {
+        let opened = Opened {
+            ledger: Arc::clone(self),
+            id: self.next.fetch_add(1, Relaxed),
+            entry: wanted.entry,
+            host: wanted.host.to_string(),
+            port: wanted.port,
+            address,
+            rule,
+            started: Instant::now(),
+            tally: Tally::default(),
+            requests: AtomicU64::new(0),
+        };
+        if !self.write(&Event::EgressOpen(opened.line())) {
+            return None;
+        }
+        let mut state = self.state();
+        state.allowed = state.allowed.saturating_add(1);
+        drop(state);
+        Some(opened)
+    }
+
+    /// What happened so far.
+    pub fn totals(&self) -> Totals {
+        let state = self.state();
+        let mut denied_hosts: Vec<DeniedHost> = state
+            .hosts
+            .iter()
+            .map(|((host, port, reason), count)| DeniedHost {
+                host: host.clone(),
+                port: *port,
+                reason: *reason,
+                count: *count,
+                remedy: remedy(host, *port, *reason),
+            })
+            .collect();
+        denied_hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
+        Totals {
+            allowed: state.allowed,
+            bytes_up: state.bytes.0,
+            bytes_down: state.bytes.1,
+            denied: state.denied,
+            denied_hosts,
+            more_hosts: state.more_hosts,
+        }
+    }
+
+    /// Writes what a flood left uncounted in the record.
+    pub fn finish(&self) {
+        let unwritten = std::mem::take(&mut self.state().throttle.unwritten);
+        if unwritten > 0 {
+            self.write(&Event::Egress(Egress {
+                verdict: "deny",
+                reason: Reason::LimitReached.code(),
+                more_refused: Some(unwritten),
+                ..Egress::default()
+            }));
+        }
+    }
+
+    fn tell_once(&self, state: &mut State, host: &str, port: Option<u16>, refusal: &Refusal) {
+        if state.told.len() >= bounds::TOLD_HOSTS || !state.told.insert(host.to_owned()) {
+            return;
+        }
+        let at = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let mut text = format!("refused {at}: {}", refusal.reason.sentence());
+        if let Some(rule) = &refusal.rule {
+            text.push_str(&format!(" ({rule})"));
+        }
+        if state.told.len() == bounds::TOLD_HOSTS {
+            text.push_str("; further hosts are shown at the end only");
+        }
+        self.tell(Notice::Refused(text));
+    }
+
+    fn write(&self, event: &Event<'_>) -> bool {
+        let result = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).append(event);
+        match result {
+            Ok(()) => true,
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn count(&mut self, host: &str, port: Option<u16>, reason: Reason) {
+        self.denied = self.denied.saturating_add(1);
+        let key = (host.to_owned(), port, reason);
+        if let Some(count) = self.hosts.get_mut(&key) {
+            *count = count.saturating_add(1);
+        } else if self.hosts.len() < bounds::REMEMBERED_HOSTS {
+            self.hosts.insert(key, 1);
+        } else {
+            self.more_hosts = true;
+        }
+    }
+}
+
+impl Throttle {
+    /// How many were only counted since the last line, if there is room for one now.
+    fn take(&mut self) -> Option<u64> {
+        let passed = self.filled.elapsed().as_secs();
+        if passed > 0 {
+            let more = u32::try_from(passed).unwrap_or(u32::MAX).saturating_mul(bounds::REFUSALS_PER_SECOND);
+            self.room = self.room.saturating_add(more).min(bounds::REFUSALS);
+            self.filled = Instant::now();
+        }
+        match self.room.checked_sub(1) {
+            Some(room) => {
+                self.room = room;
+                Some(std::mem::take(&mut self.unwritten))
+            }
+            None => {
+                self.unwritten = self.unwritten.saturating_add(1);
+                None
+            }
+        }
+    }
+}
+
+/// What on the command line would allow it.
+fn remedy(host: &str, port: Option<u16>, reason: Reason) -> Option<String> {
+    match (reason, port) {
+        (Reason::HostNotAllowed | Reason::AddressNotAllowed, None | Some(80 | 443)) => Some(format!("--allow {host}")),
+        (Reason::HostNotAllowed | Reason::AddressNotAllowed | Reason::PortNotAllowed, Some(port)) => {
+            Some(format!("--allow {host}:{port}"))
+        }
+        (Reason::NeedsInspection | Reason::MethodNotAllowed, _) => Some(format!("--allow {host}")),
+        _ => None,
+    }
+}
+
+fn entry_name(entry: Entry) -> &'static str {
+    match entry {
+        Entry::Transparent => "transparent",
+        Entry::Connect => "connect",
+        Entry::Forward => "forward",
+        Entry::Socks => "socks",
+        Entry::Dns => "dns",
+    }
+}
+
+/// A connection that was let through. Its end is recorded when this is dropped.
+#[derive(Debug)]
+pub struct Opened {
+    ledger: Arc<Ledger>,
+    id: u64,
+    entry: Entry,
+    host: String,
+    port: u16,
+    address: SocketAddr,
+    rule: Arc<str>,
+    started: Instant,
+    tally: Tally,
+    requests: AtomicU64,
+}
+
+impl Opened {
+    /// What passes is counted here.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Counts a request of plain HTTP.
+    pub fn request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    fn line(&self) -> Egress<'_> {
+        Egress {
+            id: Some(self.id),
+            entry: Some(entry_name(self.entry)),
+            host: Some(&self.host),
+            port: Some(self.port),
+            address: Some(self.address),
+            verdict: "allow",
+            reason: Reason::Allowed.code(),
+            rule: Some(&self.rule),
+            ..Egress::default()
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let (up, down) = self.tally.get();
+        let requests = self.requests.load(Relaxed);
+        self.ledger.write(&Event::Egress(Egress {
+            bytes_up: Some(up),
+            bytes_down: Some(down),
+            requests: (requests > 0).then_some(requests),
+            duration_ms: Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            ..self.line()
+        }));
+        let mut state = self.ledger.state();
+        state.bytes.0 = state.bytes.0.saturating_add(up);
+        state.bytes.1 = state.bytes.1.saturating_add(down);
+    }
+}

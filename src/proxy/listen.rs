@@ -1,0 +1,72 @@
+//! Accepts connections from the jail.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use super::bounds;
+use super::client::Client;
+use super::front::speak::Tunnel;
+use super::front::{explicit, transparent};
+use super::shared::Shared;
+use crate::sys::net;
+
+/// Sockets that init made in the jail's network namespace.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Listeners for connections.
+    pub tcp: Vec<OwnedFd>,
+    /// Sockets for questions by UDP.
+    pub dns_udp: Vec<OwnedFd>,
+    /// Listeners for questions by TCP.
+    pub dns_tcp: Vec<OwnedFd>,
+}
+
+/// Starts to serve on the sockets. Needs a running tokio; returns as soon as connections are accepted.
+pub fn start(shared: &Arc<Shared>, sockets: Sockets) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(shared.limits.connections));
+    for socket in sockets.tcp {
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        shared.spawn(accept(Arc::clone(shared), listener, Arc::clone(&room)));
+    }
+    Ok(())
+}
+
+/// Accepts for ever. At the bound, and without descriptors, it pauses: the kernel keeps the next ones waiting.
+async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc<Semaphore>) {
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => shared.spawn(connection(Arc::clone(&shared), stream, place)),
+            // The program has left, or there are no descriptors.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => sleep(bounds::ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream, place: OwnedSemaphorePermit) {
+    // What comes before the carrying is many times larger than what the carrying needs, and is gone by then.
+    if let Some(tunnel) = Box::pin(front(&shared, stream)).await {
+        tunnel.carry(shared).await;
+    }
+    drop(place);
+}
+
+async fn front(shared: &Shared, stream: TcpStream) -> Option<Tunnel> {
+    stream.set_nodelay(true).ok()?;
+    let original: SocketAddr = net::original_destination(&stream).ok()?;
+    let client = Client::new(stream);
+    if shared.own.contains(&original) {
+        explicit::serve(shared, client, original).await
+    } else {
+        transparent::serve(shared, client, original).await
+    }
+}

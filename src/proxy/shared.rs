@@ -1,0 +1,90 @@
+//! What every connection of one run uses.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gate::{Gate, Refusal};
+use super::ledger::Ledger;
+use super::pipes::Pipes;
+use super::resolve::Resolver;
+use super::{bounds, dial};
+use crate::error::Error;
+use crate::policy::host::Host;
+
+/// What the policy says beside its rules.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// How long a connection to a host may take to come about.
+    pub connect_time: Duration,
+    /// How long a connection may be without a byte.
+    pub idle_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: bounds::CONNECTIONS, connect_time: bounds::DIAL, idle_time: bounds::IDLE }
+    }
+}
+
+/// What every connection of one run uses.
+#[derive(Debug)]
+pub struct Shared {
+    /// Decides.
+    pub gate: Gate,
+    /// Asks for addresses.
+    pub resolver: Resolver,
+    /// Keeps the record.
+    pub ledger: Arc<Ledger>,
+    /// For bulk.
+    pub pipes: Arc<Pipes>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Addresses at which programs ask for a proxy; a connection to any other wants to go there.
+    pub own: Vec<SocketAddr>,
+}
+
+impl Shared {
+    /// The host that an address stands for: the name for which it was given out, else the address itself.
+    pub fn host_at(&self, address: IpAddr) -> Host {
+        Host::Address(address.to_canonical())
+    }
+
+    /// The host that a program means: one that got an address from the responder and names that means the name.
+    pub fn meant(&self, host: &Host) -> Host {
+        match host {
+            Host::Address(address) => self.host_at(*address),
+            Host::Name(_) => host.clone(),
+        }
+    }
+
+    /// Opens a connection that the gate let through. What comes in between is recorded.
+    pub async fn dial(&self, permit: super::gate::Permit) -> Result<dial::Held, Refusal> {
+        let dialled = dial::dial(&self.gate, &self.resolver, permit, self.limits.connect_time).await;
+        dialled.inspect_err(|refusal| self.ledger.refused(refusal))
+    }
+
+    /// Starts a task. A panic in it ends the run: what it was about to decide is not known.
+    pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let alarm = Alarm(Arc::clone(&self.ledger));
+        tokio::spawn(async move {
+            let _alarm = alarm;
+            task.await;
+        });
+    }
+}
+
+/// Ends the run when it is dropped by a panic.
+#[derive(Debug)]
+struct Alarm(Arc<Ledger>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Error::setup("the proxy failed unexpectedly; everything in the jail was killed"));
+        }
+    }
+}
