@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -159,6 +160,14 @@ impl Recorder {
                 .hint("nothing runs unrecorded; make room and start again")
         })
     }
+}
+
+/// A record that several threads write to.
+pub type SharedRecorder = Arc<Mutex<Recorder>>;
+
+/// Appends one event to a shared record. See [`Recorder::append`].
+pub fn append(recorder: &SharedRecorder, event: &Event<'_>) -> Result<()> {
+    recorder.lock().unwrap_or_else(PoisonError::into_inner).append(event)
 }
 
 /// Longest word of a command in the record, in bytes, and the most words.

@@ -175,7 +175,7 @@ fn assemble(
     let hostname = "jail".to_owned();
     let identity = identity(facts, workspace)?;
     let directory = if current.starts_with(workspace) { current } else { workspace };
-    let mut network = NetworkPlan::closed();
+    let mut network = NetworkPlan::for_policy(&policy.egress);
     network.publish = policy.publish.iter().map(|publish| publish.value).collect();
     let brief = brief(workspace, tree.hidden.len(), &reach::brief(&policy.egress, &network));
     let place = Place {

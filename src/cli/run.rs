@@ -8,7 +8,8 @@ use super::reach;
 use super::report::{Report, count};
 use crate::config::text::printable;
 use crate::error::Result;
-use crate::supervise::{self, run::Run};
+use crate::supervise::run::{Run, Tell};
+use crate::supervise;
 
 /// Run a command in a jail around the workspace
 #[derive(Debug, clap::Args)]
@@ -47,11 +48,13 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
     let run = Run {
         plan: &prepared.plan,
         limits: &prepared.loaded.policy.limits,
+        egress: &prepared.loaded.policy.egress,
         profiles: &prepared.loaded.policy.profiles,
         roots: &prepared.roots,
         state: &prepared.places.own_state(),
     };
-    let outcome = supervise::run::run(&run, &|message| report.warning(message))?;
+    let tell = Tell { warning: &|message| report.warning(message), note: &|message| report.note(message) };
+    let outcome = supervise::run::run(&run, tell)?;
     if args.json {
         report.json(&outcome.summary);
     } else {

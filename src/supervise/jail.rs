@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::control::{self, Answer, Request};
 use super::signals::{Asked, Signals};
-use crate::audit::{self, Event, Recorder};
+use crate::audit::{self, Event, SharedRecorder};
 use crate::error::{Error, Result};
 use crate::launch::message::{Channel, Covered, Ending, FromInit, Spawn, Step, ToInit};
 use crate::launch::start::explain;
@@ -34,7 +34,7 @@ pub struct Jail<'a> {
     /// The same socket, for waiting.
     channel_ready: AsyncFd<OwnedFd>,
     control: AsyncFd<OwnedFd>,
-    recorder: &'a mut Recorder,
+    recorder: SharedRecorder,
     /// Masks and guards that init has not answered yet.
     asked: std::cell::Cell<usize>,
     clients: HashMap<u32, OwnedFd>,
@@ -68,7 +68,7 @@ pub enum Turn {
 
 impl<'a> Jail<'a> {
     /// Takes over the channel and the control socket. Needs a running tokio.
-    pub fn new(plan: &'a Plan, channel: Channel, control: OwnedFd, recorder: &'a mut Recorder) -> Result<Self> {
+    pub fn new(plan: &'a Plan, channel: Channel, control: OwnedFd, recorder: SharedRecorder) -> Result<Self> {
         let failed = |error: std::io::Error| Error::setup(format!("cannot watch a descriptor: {error}"));
         Ok(Self {
             plan,
@@ -201,7 +201,7 @@ impl<'a> Jail<'a> {
                 }
                 let path = String::from_utf8_lossy(&path).into_owned();
                 tracing::debug!(path, error, "covered again");
-                self.recorder.append(&Event::Masked { path: path.clone(), error: error.as_deref() })?;
+                audit::append(&self.recorder, &Event::Masked { path: path.clone(), error: error.as_deref() })?;
                 Ok(error.map_or(Turn::Served, |error| Turn::MaskFailed(path, error)))
             }
             FromInit::Spawned(id) => {
@@ -243,7 +243,7 @@ impl<'a> Jail<'a> {
                 self.next_client += 1;
                 let words: Vec<&OsStr> = command.iter().map(|word| OsStr::from_bytes(word)).collect();
                 let shown = audit::command(&words);
-                self.recorder.append(&Event::Exec { command: shown })?;
+                audit::append(&self.recorder, &Event::Exec { command: shown })?;
                 let directory = if directory.is_empty() {
                     self.plan.directory.as_os_str().as_bytes().to_owned()
                 } else {

@@ -1,6 +1,7 @@
 //! The host side of a running jail.
 
 pub mod control;
+pub mod egress;
 pub mod exec;
 pub mod jail;
 pub mod leave;
@@ -10,5 +11,6 @@ pub mod publish;
 pub mod run;
 pub mod session;
 pub mod signals;
+pub mod summary;
 pub mod terminal;
 pub mod watch;

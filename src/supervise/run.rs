@@ -1,23 +1,23 @@
 //! One run from plan to exit status.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::control;
+use super::egress::Egress;
 use super::jail::{Jail, Turn};
 use super::leftovers::Leftovers;
 use super::pipes::Pipes;
 use super::publish::Published;
 use super::session::{self, SessionInfo, Sessions};
 use super::signals::Signals;
+use super::summary::Summary;
 use super::terminal::relay::{InnerEnds, Relay};
 use super::terminal::stdio;
 use super::watch::{HiddenLater, Watch};
-use crate::audit::{self, Event, Recorder};
+use crate::audit::{self, Event, Recorder, SharedRecorder, append};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard;
 use crate::launch::cgroup::Cgroup;
@@ -25,11 +25,14 @@ use crate::launch::confine::{Capabilities, Confinement};
 use crate::launch::idmap;
 use crate::launch::init::Setup;
 use crate::launch::message::{Channel, Ending};
-use crate::launch::network::Redirection;
+use crate::launch::network::{Listeners, Redirection};
 use crate::launch::start::{self, Launched, Starting};
 use crate::plan::Plan;
 use crate::plan::limits::LimitsPlan;
 use crate::policy::LimitsPolicy;
+use crate::policy::egress::EgressPolicy;
+use crate::proxy::ledger::Totals;
+use crate::proxy::listen::Sockets;
 use crate::tree::{self, Searched, escape};
 
 /// What a run needs.
@@ -39,6 +42,8 @@ pub struct Run<'a> {
     pub plan: &'a Plan,
     /// Bounds, for the cgroup and the clock.
     pub limits: &'a LimitsPolicy,
+    /// Where requests may go.
+    pub egress: &'a EgressPolicy,
     /// Profiles that took part, for the record.
     pub profiles: &'a [String],
     /// The trees that were searched: watched during the run and searched again after it.
@@ -48,7 +53,13 @@ pub struct Run<'a> {
 }
 
 /// Tells the user something while the run goes on.
-pub type Tell<'a> = &'a dyn Fn(&str);
+#[derive(Clone, Copy)]
+pub struct Tell<'a> {
+    /// What they must know.
+    pub warning: &'a dyn Fn(&str),
+    /// What they may leave out.
+    pub note: &'a dyn Fn(&str),
+}
 
 /// How a run ended, and what there is to say about it.
 #[derive(Debug)]
@@ -59,56 +70,6 @@ pub struct Outcome {
     pub summary: Summary,
 }
 
-/// What is said at the end of a run.
-#[derive(Debug, Serialize)]
-pub struct Summary {
-    /// The session's name.
-    pub session: String,
-    /// Exit status, or 128 plus the signal.
-    pub status: i32,
-    /// How many paths were hidden at the start.
-    pub hidden: usize,
-    /// How many were hidden during the run.
-    pub hidden_later: usize,
-    /// The first of these.
-    pub hidden_later_paths: Vec<String>,
-    /// What the workload changed that the host will execute.
-    pub planted: Vec<String>,
-    /// What bounded the run.
-    pub limits: String,
-    /// Where the record is.
-    pub record: PathBuf,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "session {}: {} hidden", self.session, self.hidden + self.hidden_later)?;
-        if self.planted.is_empty() {
-            write!(f, ", nothing changed that the host executes")?;
-        } else {
-            write!(f, ", {} changed that the host executes:", self.planted.len())?;
-        }
-        const SHOWN: usize = 12;
-        for line in self.planted.iter().take(SHOWN) {
-            write!(f, "\n  {line}")?;
-        }
-        if self.planted.len() > SHOWN {
-            write!(f, "\n  and {} more, see {}", self.planted.len() - SHOWN, self.record.display())?;
-        }
-        // Otherwise a test that writes a key and reads it back fails without a word of why.
-        if self.hidden_later > 0 {
-            write!(f, "\nhidden when it appeared, so the command could not read it (`jail explain PATH` tells more):")?;
-        }
-        for path in &self.hidden_later_paths {
-            write!(f, "\n  {path}")?;
-        }
-        if self.hidden_later > self.hidden_later_paths.len() {
-            write!(f, "\n  and {} more", self.hidden_later - self.hidden_later_paths.len())?;
-        }
-        Ok(())
-    }
-}
-
 /// Runs a plan. Everything on the host that the run made, except its record, is gone when this returns.
 pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     let plan = run.plan;
@@ -117,22 +78,24 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     sessions.list()?;
     let mut recorder = Recorder::create(run.state, &plan.session)?;
     recorder.append(&start_event(run))?;
-    tracing::debug!(session = plan.session, record = ?recorder.path(), "session started");
+    let record = recorder.path().to_owned();
+    let recorder = Arc::new(Mutex::new(recorder));
+    tracing::debug!(session = plan.session, ?record, "session started");
     let directory = sessions.create(&session_info(plan)?)?;
     let result = Leftovers::begin(run.state, plan)
-        .and_then(|leftovers| launch_and_serve(run, &sessions, &directory, &leftovers, &mut recorder, tell));
+        .and_then(|leftovers| launch_and_serve(run, &sessions, &directory, &leftovers, &recorder, tell));
     sessions.remove(&plan.session);
-    let Served { ending, hidden_later, planted, limits } = match result {
+    let Served { ending, hidden_later, planted, egress, limits } = match result {
         Ok(served) => served,
         Err(error) => {
             // Best effort: the error itself is what the user has to see.
-            let _ = recorder.append(&Event::SessionEnd { status: i32::from(error.kind().exit_code()) });
+            let _ = append(&recorder, &Event::SessionEnd { status: i32::from(error.kind().exit_code()) });
             return Err(error);
         }
     };
     tracing::debug!(?ending, "everything in the jail has ended");
     let status = ending.status();
-    recorder.append(&Event::SessionEnd { status })?;
+    append(&recorder, &Event::SessionEnd { status })?;
     let summary = Summary {
         session: plan.session.clone(),
         status,
@@ -140,8 +103,9 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
         hidden_later: hidden_later.count,
         hidden_later_paths: hidden_later.first,
         planted,
+        egress,
         limits,
-        record: recorder.path().to_owned(),
+        record,
     };
     Ok(Outcome { ending, summary })
 }
@@ -170,13 +134,13 @@ fn session_info(plan: &Plan) -> Result<SessionInfo> {
 }
 
 /// Compares the workspace with the first pass and records what the host will execute.
-fn planted(run: &Run<'_>, recorder: &mut Recorder) -> Result<Vec<String>> {
+fn planted(run: &Run<'_>, recorder: &SharedRecorder) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for root in run.roots {
         let after = tree::pass_again(&root.query)?;
         for mut planted in guard::report(&root.facts, &after) {
             planted.path.0 = root.shown.join(&planted.path.0);
-            recorder.append(&Event::Planted { path: escape(&planted.path.0), what: planted.what })?;
+            append(recorder, &Event::Planted { path: escape(&planted.path.0), what: planted.what })?;
             lines.push(planted.to_string());
         }
     }
@@ -189,6 +153,7 @@ struct Ended {
     hidden_later: HiddenLater,
     /// Connections that asked for the end of the run: closed when everything is gone.
     killers: Vec<OwnedFd>,
+    egress: Egress,
 }
 
 /// What a run that was served left to say.
@@ -196,6 +161,7 @@ struct Served {
     ending: Ending,
     hidden_later: HiddenLater,
     planted: Vec<String>,
+    egress: Totals,
     limits: String,
 }
 
@@ -204,7 +170,7 @@ fn launch_and_serve(
     sessions: &Sessions,
     directory: &Path,
     leftovers: &Leftovers,
-    recorder: &mut Recorder,
+    recorder: &SharedRecorder,
     tell: Tell<'_>,
 ) -> Result<Served> {
     let plan = run.plan;
@@ -247,9 +213,10 @@ fn launch_and_serve(
         // Nobody knows what init is doing.
         Err(_) => drop(start::reap(pid, start::PATIENCE)),
     }
-    let (Ended { ending, hidden_later, killers }, planted) = result?;
+    let (Ended { ending, hidden_later, killers, egress }, planted) = result?;
+    let egress = egress.finish();
     drop(killers);
-    Ok(Served { ending, hidden_later, planted, limits: cgroup.describe() })
+    Ok(Served { ending, hidden_later, planted, egress, limits: cgroup.describe() })
 }
 
 /// What the relay carries, and its ends out here.
@@ -260,7 +227,7 @@ fn stand_by(
     run: &Run<'_>,
     starting: Starting,
     control: OwnedFd,
-    recorder: &mut Recorder,
+    recorder: &SharedRecorder,
     stdio: Stdio<'_>,
     tell: Tell<'_>,
 ) -> Result<Ended> {
@@ -268,32 +235,39 @@ fn stand_by(
     // that is not dumpable belong to root.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))?;
+    // While init builds the jail.
+    let egress = Egress::start(run.egress, run.limits, Arc::clone(recorder))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::setup(format!("cannot start the event loop: {error}")))?;
-    runtime.block_on(serve(run, starting, control, recorder, stdio, tell))
+    runtime.block_on(serve(run, starting, control, recorder, egress, stdio, tell))
 }
 
 async fn serve(
     run: &Run<'_>,
     starting: Starting,
     control: OwnedFd,
-    recorder: &mut Recorder,
+    recorder: &SharedRecorder,
+    mut egress: Egress,
     (stdio, [stdin, stdout, stderr]): Stdio<'_>,
     tell: Tell<'_>,
 ) -> Result<Ended> {
     let mut signals = Signals::listen()?;
     // Before the workload starts: what is replaced from now on is seen. While init builds the jail.
     let mut watch = Watch::new(run.plan, run.roots)?;
-    let Launched { channel, terminal, redirection, .. } = starting.stands()?;
+    let Launched { channel, terminal, listeners, redirection, .. } = starting.stands()?;
+    let Listeners { tcp, dns_udp, dns_tcp } = listeners;
+    egress.serve(Sockets { tcp, dns_udp, dns_tcp });
     if let Redirection::Routes { why } = &redirection {
-        tell(&format!("no nftables here ({why}): {}; `jail doctor` says more", redirection.describe()));
+        (tell.warning)(&format!("no nftables here ({why}): {}; `jail doctor` says more", redirection.describe()));
     }
     watch.stands()?;
-    let mut jail = Jail::new(run.plan, channel, control, recorder)?;
+    let mut jail = Jail::new(run.plan, channel, control, Arc::clone(recorder))?;
     watch.renew(&jail)?;
     let mut warned = false;
+    // A program that draws on the terminal is not written over: everything is said at the end.
+    let draws = terminal.is_some();
     let mut relay = Relay::new(stdio, InnerEnds { pty: terminal, stdin, stdout, stderr })?;
     let deadline = run.limits.time.as_ref().map(|limit| limit.value);
     let clock = tokio::time::sleep(deadline.unwrap_or(Duration::MAX));
@@ -301,10 +275,11 @@ async fn serve(
     // Why the run was stopped, as an exit status.
     let mut stopped = None;
     let mut silent = false;
-    // What lets the workload run, said behind everything that is to be hidden before.
+    // What lets the workload run, said behind everything that is to be hidden before, and when there is a way out.
     let mut word: Option<fn(&Jail<'_>) -> Result<()>> = Some(|jail| jail.go());
     let ending = loop {
         if word.is_some()
+            && egress.is_serving()
             && watch.is_settled(&jail)
             && let Some(say) = word.take()
         {
@@ -320,7 +295,7 @@ async fn serve(
                     watch.renew(&jail)?;
                 }
                 Turn::MaskFailed(path, error) => {
-                    tell(&format!("cannot hide {path}: {error}; the run is stopped"));
+                    (tell.warning)(&format!("cannot hide {path}: {error}; the run is stopped"));
                     stopped = Some(ErrorKind::Setup.exit_code());
                     jail.end()?;
                 }
@@ -341,22 +316,26 @@ async fn serve(
                 watch.renew(&jail)?;
                 if watch.limited() && !warned {
                     warned = true;
-                    tell("no inotify watch is left: new secrets are hidden with a delay of two seconds; raise fs.inotify.max_user_watches");
+                    (tell.warning)("no inotify watch is left: new secrets are hidden with a delay of two seconds; raise fs.inotify.max_user_watches");
                 }
             }
+            told = egress.turn() => match told? {
+                Some(text) if !draws => (tell.note)(&text),
+                _ => {}
+            },
             () = relay.run(), if !silent => silent = true,
             () = &mut clock, if stopped.is_none() => {
                 // timeout(1) uses the same status.
                 stopped = Some(124);
-                tell("the time limit is reached; the run is stopped");
+                (tell.warning)("the time limit is reached; the run is stopped");
                 jail.end()?;
             }
         }
     };
     relay.drain().await;
     for loss in relay.losses() {
-        tell(&format!("{} is incomplete: {}", loss.stream, loss.error));
+        (tell.warning)(&format!("{} is incomplete: {}", loss.stream, loss.error));
     }
     let ending = stopped.map_or(ending, |status| Ending::Exited(status.into()));
-    Ok(Ended { ending, hidden_later: std::mem::take(&mut watch.hidden), killers: jail.killers })
+    Ok(Ended { ending, hidden_later: std::mem::take(&mut watch.hidden), killers: jail.killers, egress })
 }
