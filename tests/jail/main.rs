@@ -15,6 +15,7 @@ mod cases;
 mod checks;
 mod crash;
 mod descriptors;
+mod egress;
 mod evade;
 mod git;
 mod granted;
@@ -26,6 +27,7 @@ mod links;
 mod messages;
 mod needs;
 mod network;
+mod origin;
 mod persist;
 mod places;
 mod privilege;
@@ -36,6 +38,7 @@ mod pty;
 mod readme;
 mod record;
 mod running;
+mod say;
 mod scene;
 mod session;
 mod sockets;
@@ -51,6 +54,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "try") {
         return cases::run(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == "say") {
+        return say::run(&arguments[1..]);
     }
     if arguments.first().is_some_and(|first| first == "without") {
         return without::run(&arguments[1..]);
@@ -72,6 +78,7 @@ fn main() -> ExitCode {
         bad_input::trials(),
         basics::trials(),
         crash::trials(),
+        egress::trials(),
         evade::trials(),
         git::trials(),
         descriptors::trials(),

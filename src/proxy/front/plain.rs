@@ -46,7 +46,7 @@ enum Next {
     /// It was refused or broken off, and closed.
     Gone,
     /// Bytes in both directions.
-    Tunnel(Upstream),
+    Tunnel(Box<Upstream>),
 }
 
 /// Serves a connection whose destination is known.
@@ -80,7 +80,7 @@ impl Session<'_> {
                     return None;
                 }
                 Next::Gone => return None,
-                Next::Tunnel(upstream) => return Tunnel::new(self.client, upstream).start(self.shared).await,
+                Next::Tunnel(upstream) => return Tunnel::new(self.client, *upstream).start(self.shared).await,
             }
         }
     }
@@ -211,7 +211,7 @@ impl Session<'_> {
                 }
                 return Passed::Next(if client && all_sent { Next::Request } else { Next::Close });
             }
-            Received::Switched => return Passed::Next(Next::Tunnel(upstream)),
+            Received::Switched => return Passed::Next(Next::Tunnel(Box::new(upstream))),
             Received::Broken => {
                 forward::reset(&self.client.stream);
                 forward::reset(upstream.stream());

@@ -1,0 +1,297 @@
+//! The way out: what is allowed arrives unchanged by every way in, and of what is not allowed nothing arrives.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use crate::checks::{ensure, same};
+use crate::needs::{Need, Needing, test, test_with};
+use crate::origin::{ANSWER, Authority, Origin};
+use crate::scene::{Scene, printed, succeeded};
+use crate::tries::{has, lacks};
+
+/// The tests of this file.
+pub fn trials() -> Vec<Needing> {
+    vec![
+        test("a_request_by_connect_arrives", by_connect),
+        test("a_request_of_plain_http_arrives", by_whole_url),
+        test("px_001_nothing_is_allowed_without_a_rule", no_rule),
+        test("px_010_what_is_said_in_connect_must_be_for_its_host", inner_host),
+        test("px_011_raw_bytes_in_connect_do_not_arrive", raw_in_connect),
+        test("px_006_a_whole_url_and_host_must_agree", url_and_host),
+        test("nt_009_the_proxy_is_not_reached_through_itself", itself),
+        test("px_018_alternative_services_are_not_told", alternative_services),
+        test("a_connection_is_recorded_before_and_after", recorded),
+        test_with("curl_comes_through_the_proxy", Need::Program("curl"), curl),
+    ]
+}
+
+/// The proxy inside.
+const PROXY: &str = "198.18.0.1:3128";
+
+/// A scene with origins on both loopback addresses.
+pub struct World {
+    /// The scene.
+    pub scene: Scene,
+    /// Signs the certificates.
+    pub authority: Authority,
+    /// Plain HTTP on 127.0.0.1, the host `plain.test`.
+    pub plain: Origin,
+    /// TLS on 127.0.0.1, the hosts `tls.test` and `evil.test`.
+    pub tls: Origin,
+    /// TLS on ::1, the host `six.test`.
+    pub six: Origin,
+    policy: PathBuf,
+}
+
+impl World {
+    /// `plain.test`, `tls.test` and `six.test` are allowed; `evil.test` has an origin too, and no rule.
+    pub fn new() -> Result<Self, Failed> {
+        let scene = Scene::new()?;
+        let authority = Authority::new(&scene.path("ca.pem"))?;
+        let plain = Origin::http("127.0.0.1")?;
+        let tls = Origin::https("127.0.0.1", &authority, &["tls.test", "evil.test"])?;
+        let six = Origin::https("[::1]", &authority, &["six.test"])?;
+        let rule = |host: &str, port: u16, address: &str| {
+            format!("[[allow]]\nhost = \"{host}\"\nports = [{port}]\ntunnel = true\nresolve = [\"{address}\"]\n\n")
+        };
+        let policy = scene.outside("policy.toml");
+        let rules = [
+            rule("plain.test", plain.port(), "127.0.0.1"),
+            rule("tls.test", tls.port(), "127.0.0.1"),
+            rule("six.test", six.port(), "::1"),
+        ];
+        fs::write(&policy, rules.concat())?;
+        Ok(Self { scene, authority, plain, tls, six, policy })
+    }
+
+    /// Adds rules.
+    pub fn allow(&self, rules: &str) -> Result<(), Failed> {
+        let mut text = fs::read_to_string(&self.policy)?;
+        text.push_str(rules);
+        Ok(fs::write(&self.policy, text)?)
+    }
+
+    /// Runs words inside.
+    pub fn inside(&self, words: &[&str]) -> Result<Output, Failed> {
+        let program = std::env::current_exe()?.display().to_string();
+        let policy = self.policy.display().to_string();
+        let flags = ["--policy", &policy, "--read", &program];
+        Ok(self.scene.run_with(&flags).args(words).output()?)
+    }
+
+    /// Says something inside, see `say.rs`; what came back.
+    pub fn say(&self, address: &str, steps: &[&str]) -> Result<String, Failed> {
+        let program = std::env::current_exe()?.display().to_string();
+        let output = self.inside(&[&[program.as_str(), "say", address], steps].concat())?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same on the host, as positive control.
+    pub fn say_outside(&self, address: &str, steps: &[&str]) -> Result<String, Failed> {
+        let output = self.scene.host(std::env::current_exe()?).arg("say").arg(address).args(steps).output()?;
+        succeeded("say", &output)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A step that starts TLS with this server name.
+    pub fn handshake(&self, name: &str) -> String {
+        format!("tls:{name}:{}", self.authority.file().display())
+    }
+
+    /// The lines of the newest record with this event.
+    pub fn events(&self, event: &str) -> Result<Vec<Value>, Failed> {
+        let mut records: Vec<_> = fs::read_dir(self.scene.outside("state/jail/sessions"))?
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        records.sort();
+        let (_, newest) = records.pop().ok_or("no record")?;
+        let lines = fs::read_to_string(newest)?;
+        let lines: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        Ok(lines.into_iter().filter(|line| line["event"] == event).collect())
+    }
+}
+
+fn get(path: &str, host: &str) -> String {
+    format!("send:GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n")
+}
+
+fn connect(authority: &str) -> String {
+    format!("send:CONNECT {authority} HTTP/1.1\\r\\nHost: {authority}\\r\\n\\r\\n")
+}
+
+fn by_connect() -> Result<(), Failed> {
+    let world = World::new()?;
+    for (host, origin) in [("tls.test", &world.tls), ("six.test", &world.six)] {
+        let authority = format!("{host}:{}", origin.port());
+        let handshake = world.handshake(host);
+        let said = world.say(PROXY, &[&connect(&authority), "head", &handshake, &get("/a?b=c", host), "end"])?;
+        has(host, &said, "HTTP/1.1 200 Connection established")?;
+        has(host, &said, ANSWER)?;
+        let arrived = origin.connections();
+        same(&arrived.len(), &1)?;
+        same(&arrived[0].server_name.as_deref(), &Some(host))?;
+        same(&arrived[0].text(), &format!("GET /a?b=c HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))?;
+    }
+    Ok(())
+}
+
+fn by_whole_url() -> Result<(), Failed> {
+    let world = World::new()?;
+    let host = format!("plain.test:{}", world.plain.port());
+    let said = world.say(PROXY, &[&get(&format!("http://{host}/a?b=c"), &host), "end"])?;
+    has("answer", &said, "HTTP/1.1 200 OK")?;
+    has("answer", &said, ANSWER)?;
+    // Through CONNECT, as programs do that know no other way.
+    let said = world.say(PROXY, &[&connect(&host), "head", &get("/d", &host), "end"])?;
+    has("answer", &said, ANSWER)?;
+    let arrived = world.plain.connections();
+    same(&arrived.len(), &2)?;
+    has("request", &arrived[0].text(), &format!("GET /a?b=c HTTP/1.1\r\nHost: {host}\r\n"))?;
+    has("request", &arrived[1].text(), &format!("GET /d HTTP/1.1\r\nHost: {host}\r\n"))
+}
+
+fn no_rule() -> Result<(), Failed> {
+    let world = World::new()?;
+    let port = world.tls.port();
+    let evil = format!("evil.test:{port}");
+    // It answers who comes from outside the jail.
+    let handshake = world.handshake("evil.test");
+    has("outside", &world.say_outside(&format!("127.0.0.1:{port}"), &[&handshake, &get("/", "evil.test"), "end"])?, ANSWER)?;
+    world.tls.forget();
+    let said = world.say(PROXY, &[&connect(&evil), "end"])?;
+    has("CONNECT", &said, "HTTP/1.1 403 Forbidden")?;
+    has("CONNECT", &said, "\"reason\":\"host_not_allowed\"")?;
+    let said = world.say(PROXY, &[&get(&format!("http://{evil}/"), &evil), "end"])?;
+    has("URL", &said, "\"reason\":\"host_not_allowed\"")?;
+    let said = world.say(PROXY, &[&connect(&format!("127.0.0.1:{port}")), "end"])?;
+    has("address", &said, "HTTP/1.1 403 Forbidden")?;
+    let said = world.say(PROXY, &[&connect(&format!("tls.test:{}", port ^ 1)), "end"])?;
+    has("port", &said, "\"reason\":\"port_not_allowed\"")?;
+    same(&world.tls.connections().len(), &0)
+}
+
+fn inner_host() -> Result<(), Failed> {
+    let world = World::new()?;
+    let tls = format!("tls.test:{}", world.tls.port());
+    let evil = world.handshake("evil.test");
+    let said = world.say(PROXY, &[&connect(&tls), "head", &evil, &get("/", "tls.test"), "end"])?;
+    lacks("SNI", &said, ANSWER)?;
+    same(&world.tls.text(), &String::new())?;
+    let refused = world.events("egress")?;
+    has("record", &format!("{refused:?}"), "sni_mismatch")?;
+    // Plain HTTP: the first request is for the host, the second is not.
+    let plain = format!("plain.test:{}", world.plain.port());
+    let first = format!("send:GET /one HTTP/1.1\\r\\nHost: {plain}\\r\\n\\r\\n");
+    let said = world.say(PROXY, &[&connect(&plain), "head", &first, "answer", &get("/two", "evil.test"), "end"])?;
+    has("first", &said, ANSWER)?;
+    has("second", &said, "\"reason\":\"host_mismatch\"")?;
+    let arrived = world.plain.text();
+    has("first", &arrived, "GET /one")?;
+    lacks("second", &arrived, "/two")
+}
+
+fn raw_in_connect() -> Result<(), Failed> {
+    let world = World::new()?;
+    let plain = format!("plain.test:{}", world.plain.port());
+    for bytes in [
+        "SSH-2.0-OpenSSH_9.9\\r\\n",
+        "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n",
+        "\\x00\\x00\\x00\\x08\\x04\\xd2\\x16\\x2f",
+        "\\x05\\x01\\x00",
+        "\\x16\\x03\\x01\\x00\\x02zz",
+        "GET / HTTP/1.1\\nHost: plain.test\\n\\n",
+    ] {
+        world.say(PROXY, &[&connect(&plain), "head", &format!("send:{bytes}"), "answer"])?;
+        same(&world.plain.text(), &String::new())?;
+    }
+    // A rule for any bytes lets them through.
+    let raw = Origin::raw("127.0.0.1", b"WELCOME ")?;
+    world.allow(&format!(
+        "[[allow]]\nhost = \"raw.test\"\nports = [{}]\ntunnel = \"raw\"\nresolve = [\"127.0.0.1\"]\n",
+        raw.port()
+    ))?;
+    let authority = format!("raw.test:{}", raw.port());
+    let said = world.say(PROXY, &[&connect(&authority), "head", "read:8", "send:SSH-2.0-x\\r\\n", "read:11", "shut", "end"])?;
+    has("raw", &said, "WELCOME SSH-2.0-x\r\n")?;
+    same(&raw.text(), &"SSH-2.0-x\r\n".to_owned())
+}
+
+fn url_and_host() -> Result<(), Failed> {
+    let world = World::new()?;
+    let plain = format!("plain.test:{}", world.plain.port());
+    for (url, host) in [(plain.as_str(), "evil.test"), ("evil.test", plain.as_str())] {
+        let said = world.say(PROXY, &[&get(&format!("http://{url}/"), host), "end"])?;
+        has(url, &said, "HTTP/1.1 400 Bad Request")?;
+    }
+    let said = world.say(PROXY, &[&get(&format!("https://{plain}/"), &plain), "end"])?;
+    has("https", &said, "HTTP/1.1 400 Bad Request")?;
+    same(&world.plain.text(), &String::new())
+}
+
+fn itself() -> Result<(), Failed> {
+    let world = World::new()?;
+    for authority in [PROXY, "[fd00:18::1]:3128", "localhost:3128"] {
+        has(authority, &world.say(PROXY, &[&connect(authority), "end"])?, "HTTP/1.1 403 Forbidden")?;
+    }
+    has("to itself", &world.say(PROXY, &[&get("/", PROXY), "end"])?, "HTTP/1.1 400 Bad Request")?;
+    let hello = world.handshake("tls.test");
+    has("TLS", &world.say(PROXY, &[&hello, "end"])?, "[")?;
+    // One CONNECT inside another is a request like any other, and asks for nothing that is there.
+    let plain = format!("plain.test:{}", world.plain.port());
+    let said = world.say(PROXY, &[&connect(&plain), "head", &connect(&plain), "end"])?;
+    has("nested", &said, "HTTP/1.1 400 Bad Request")?;
+    same(&world.plain.text(), &String::new())
+}
+
+fn alternative_services() -> Result<(), Failed> {
+    let world = World::new()?;
+    let host = format!("plain.test:{}", world.plain.port());
+    let outside = world.say_outside(&format!("127.0.0.1:{}", world.plain.port()), &[&get("/", &host), "end"])?;
+    has("outside", &outside, "Alt-Svc")?;
+    lacks("inside", &world.say(PROXY, &[&get(&format!("http://{host}/"), &host), "end"])?, "Alt-Svc")
+}
+
+fn recorded() -> Result<(), Failed> {
+    let world = World::new()?;
+    let authority = format!("tls.test:{}", world.tls.port());
+    let handshake = world.handshake("tls.test");
+    world.say(PROXY, &[&connect(&authority), "head", &handshake, &get("/secret?token=1", "tls.test"), "end"])?;
+    let (opened, ended) = (world.events("egress-open")?, world.events("egress")?);
+    same(&(opened.len(), ended.len()), &(1, 1))?;
+    for line in [&opened[0], &ended[0]] {
+        same(&line["host"], &Value::from("tls.test"))?;
+        same(&line["port"], &Value::from(world.tls.port()))?;
+        same(&line["entry"], &Value::from("connect"))?;
+        same(&line["verdict"], &Value::from("allow"))?;
+        same(&line["address"], &Value::from(format!("127.0.0.1:{}", world.tls.port())))?;
+        has("rule", line["rule"].as_str().unwrap_or_default(), "policy.toml:8")?;
+        lacks("secret", &line.to_string(), "token")?;
+    }
+    same(&opened[0]["id"], &ended[0]["id"])?;
+    let bytes = |key: &str| ended[0][key].as_u64().unwrap_or_default();
+    ensure(bytes("bytes_up") > 300 && bytes("bytes_down") > 500, || format!("{}", ended[0]))
+}
+
+fn curl() -> Result<(), Failed> {
+    let world = World::new()?;
+    let ca = world.authority.file().display().to_string();
+    let url = format!("https://tls.test:{}/bytes/3000000", world.tls.port());
+    let proxy = format!("http://{PROXY}");
+    let output = world.inside(&["curl", "-sS", "--cacert", &ca, "-x", &proxy, &url])?;
+    ensure(output.stdout.len() == 3_000_000, || printed(&output))?;
+    for path in ["bytes/3000000", "chunked/300000"] {
+        let url = format!("http://plain.test:{}/{path}", world.plain.port());
+        let output = world.inside(&["curl", "-sS", "-x", &proxy, &url, &url])?;
+        let length: usize = path.rsplit('/').next().and_then(|length| length.parse().ok()).unwrap_or_default();
+        ensure(output.stdout.len() == 2 * length, || printed(&output))?;
+    }
+    let url = format!("http://plain.test:{}/echo", world.plain.port());
+    let body = "b".repeat(100_000);
+    let output = world.inside(&["curl", "-sS", "-x", &proxy, "--data-binary", &body, &url])?;
+    ensure(output.stdout == body.as_bytes(), || printed(&output))
+}
