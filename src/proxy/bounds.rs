@@ -44,6 +44,9 @@ pub const IDLE_HTTP: Duration = Duration::from_secs(5 * 60);
 /// Connections at once. Accepting pauses when they are reached; the kernel keeps the next ones waiting.
 pub const CONNECTIONS: usize = 16_384;
 
+/// Connections to the responder at once.
+pub const DNS_CONNECTIONS: usize = 64;
+
 /// Descriptors kept for everything else than connections.
 pub const SPARE_DESCRIPTORS: usize = 256;
 

@@ -129,7 +129,9 @@ impl Ledger {
         let (host, port) = (host.to_string(), Some(*port).filter(|_| *entry != Entry::Dns));
         let unwritten = {
             let mut state = self.state();
-            if !refusal.is_failure() {
+            // Programs ask for the names of addresses without being told to.
+            let by_itself = *entry == Entry::Dns && host.ends_with(".arpa");
+            if !refusal.is_failure() && !by_itself {
                 state.count(&host, port, refusal.reason);
                 self.tell_once(&mut state, &host, port, refusal);
             }

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::bounds;
 use super::client::Client;
+use super::dns::serve as dns;
 use super::front::speak::Tunnel;
 use super::front::{explicit, transparent};
 use super::shared::Shared;
@@ -31,12 +32,23 @@ pub struct Sockets {
 pub fn start(shared: &Arc<Shared>, sockets: Sockets) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(shared.limits.connections));
     for socket in sockets.tcp {
-        let listener = std::net::TcpListener::from(socket);
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        shared.spawn(accept(Arc::clone(shared), listener, Arc::clone(&room)));
+        shared.spawn(accept(Arc::clone(shared), listener(socket)?, Arc::clone(&room)));
+    }
+    for socket in sockets.dns_udp {
+        let socket = std::net::UdpSocket::from(socket);
+        socket.set_nonblocking(true)?;
+        shared.spawn(dns::datagrams(Arc::clone(shared), UdpSocket::from_std(socket)?));
+    }
+    for socket in sockets.dns_tcp {
+        shared.spawn(dns::streams(Arc::clone(shared), listener(socket)?));
     }
     Ok(())
+}
+
+fn listener(socket: OwnedFd) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// Accepts for ever. At the bound, and without descriptors, it pauses: the kernel keeps the next ones waiting.
@@ -53,16 +65,19 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc<Semaphore>
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, place: OwnedSemaphorePermit) {
+    // Without one it has left.
+    let Ok(original) = net::original_destination(&stream) else { return };
+    let held = shared.hold(original.ip());
     // What comes before the carrying is many times larger than what the carrying needs, and is gone by then.
-    if let Some(tunnel) = Box::pin(front(&shared, stream)).await {
-        tunnel.carry(shared).await;
+    if let Some(tunnel) = Box::pin(front(&shared, stream, original)).await {
+        tunnel.carry(&shared).await;
     }
+    drop(held);
     drop(place);
 }
 
-async fn front(shared: &Shared, stream: TcpStream) -> Option<Tunnel> {
+async fn front(shared: &Shared, stream: TcpStream, original: SocketAddr) -> Option<Tunnel> {
     stream.set_nodelay(true).ok()?;
-    let original: SocketAddr = net::original_destination(&stream).ok()?;
     let client = Client::new(stream);
     if shared.own.contains(&original) {
         explicit::serve(shared, client, original).await

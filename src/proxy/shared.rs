@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::dns::pool::Pool;
 use super::gate::{Gate, Refusal};
 use super::ledger::Ledger;
 use super::pipes::Pipes;
@@ -43,14 +44,27 @@ pub struct Shared {
     pub pipes: Arc<Pipes>,
     /// Bounds.
     pub limits: Limits,
+    /// Addresses that stand for names inside.
+    pub names: Mutex<Pool>,
     /// Addresses at which programs ask for a proxy; a connection to any other wants to go there.
     pub own: Vec<SocketAddr>,
 }
 
 impl Shared {
+    /// The addresses that stand for names.
+    pub fn names(&self) -> MutexGuard<'_, Pool> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The host that an address stands for: the name for which it was given out, else the address itself.
     pub fn host_at(&self, address: IpAddr) -> Host {
-        Host::Address(address.to_canonical())
+        self.names().name_of(address).unwrap_or_else(|| Host::Address(address.to_canonical()))
+    }
+
+    /// The same for a connection: as long as the answer is kept, the address stands for no other name.
+    pub fn hold(&self, address: IpAddr) -> NameHeld<'_> {
+        let host = self.names().hold(address, Instant::now());
+        NameHeld { shared: self, address: host.is_some().then_some(address) }
     }
 
     /// The host that a program means: one that got an address from the responder and names that means the name.
@@ -74,6 +88,21 @@ impl Shared {
             let _alarm = alarm;
             task.await;
         });
+    }
+}
+
+/// Keeps an address for its name.
+#[derive(Debug)]
+pub struct NameHeld<'a> {
+    shared: &'a Shared,
+    address: Option<IpAddr>,
+}
+
+impl Drop for NameHeld<'_> {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            self.shared.names().release(address, Instant::now());
+        }
     }
 }
 

@@ -42,6 +42,7 @@ impl Egress {
             resolver: Resolver::default(),
             ledger: Arc::clone(&ledger),
             pipes: Arc::default(),
+            names: Mutex::default(),
             limits: Limits {
                 connections: usize::try_from(limits.connections()).unwrap_or(usize::MAX).clamp(1, descriptors),
                 connect_time: limits.connect_time(),

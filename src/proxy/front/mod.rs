@@ -5,5 +5,6 @@ pub mod body;
 pub mod exchange;
 pub mod explicit;
 pub mod plain;
+pub mod socks;
 pub mod speak;
 pub mod transparent;

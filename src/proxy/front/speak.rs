@@ -1,7 +1,5 @@
 //! What a program says once it is clear where it wants to go: TLS, plain HTTP, or anything where a rule says so.
 
-use std::sync::Arc;
-
 use tokio::time::timeout;
 
 use super::plain;
@@ -69,7 +67,7 @@ impl Tunnel {
     }
 
     /// Carries bytes until both sides are done.
-    pub async fn carry(self, shared: Arc<Shared>) {
+    pub async fn carry(self, shared: &Shared) {
         let idle = shared.limits.idle_time;
         let patience = Patience { open: idle, half_closed: idle.min(bounds::IDLE_HALF_CLOSED) };
         let tally = self.upstream.opened().tally();
