@@ -226,6 +226,8 @@ fn forms(inner: Ipv4Addr) -> [Ipv6Addr; 9] {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn no_form_makes_an_address_public_that_is_not(bits: u32) {
         let inner = Ipv4Addr::from(bits);
