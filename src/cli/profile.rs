@@ -94,7 +94,6 @@ fn show(name: &str, as_json: bool, places: &Places, out: &mut dyn Write) -> Resu
     let ground = Ground::new(&places.home, &places.config_home, &places.state_home);
     let mut resolved = Resolved::default();
     resolved.add(&Sourced::default_value(name.to_owned()), &own_config, &ground)?;
-    resolved.close_registries();
     let names: Vec<String> = resolved.layers.iter().map(|(name, _)| name.clone()).collect();
     if as_json {
         let mut merger = Merger::new(names);

@@ -166,8 +166,6 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
         resolved.add(name, &own_config, &ground)?;
     }
 
-    resolved.close_registries();
-
     let mut merger = Merger::new(resolved.layers.iter().map(|(name, _)| name.clone()).collect());
     let (builtin, users): (Vec<_>, Vec<_>) =
         resolved.layers.into_iter().partition(|(name, _)| profiles::builtin(name).is_some());

@@ -175,15 +175,6 @@ impl Resolved {
         self.visit(name, own_config, ground, &mut Vec::new())
     }
 
-    /// Takes away the registries of tool chains that nobody named: that a tool is installed opens no host.
-    pub fn close_registries(&mut self) {
-        for (name, layer) in &mut self.layers {
-            if builtin(name).is_some_and(|profile| profile.kind == Kind::Tools) && !self.named.contains(name) {
-                layer.egress.allow.clear();
-            }
-        }
-    }
-
     fn visit(
         &mut self,
         name: &Sourced<String>,
@@ -210,15 +201,23 @@ impl Resolved {
                 name.value, name.value
             ))));
         }
-        if open.first().is_none_or(|first| first != BASE) && !self.named.contains(&name.value) {
+        let by_base = open.first().is_some_and(|first| first == BASE);
+        let newly_named = !by_base && !self.named.contains(&name.value);
+        if newly_named {
             self.named.push(name.value.clone());
         }
-        if self.layers.iter().any(|(done, _)| *done == name.value) {
+        let tools = builtin(&name.value).filter(|profile| profile.kind == Kind::Tools);
+        if let Some((_, done)) = self.layers.iter_mut().find(|(done, _)| *done == name.value) {
+            if newly_named && tools.is_some() {
+                *done = Layer::parse(&text(&name.value, own_config)?, ground)?;
+            }
             return Ok(());
         }
-        let text = match (builtin(&name.value), text(&name.value, own_config)) {
+        let text = match (tools.is_some(), text(&name.value, own_config)) {
+            // That a tool is installed opens no host. What is not read costs no time at the start of every run.
+            (true, Ok(text)) if by_base => text.before("\n[[allow]]"),
             (_, Ok(text)) => text,
-            (None, Err(error)) if error.to_string().starts_with("unknown profile") => return Err(at(error)),
+            (false, Err(error)) if error.to_string().starts_with("unknown profile") => return Err(at(error)),
             (_, Err(error)) => return Err(error),
         };
         let layer = Layer::parse(&text, ground)?;

@@ -95,6 +95,15 @@ impl SourceText {
         Ok(Self { origin, path, text, lines })
     }
 
+    /// The part before the first place where these words stand; all of it where they do not.
+    #[must_use]
+    pub fn before(mut self, words: &str) -> Self {
+        if let Some(at) = self.text.find(words) {
+            self.text.truncate(at);
+        }
+        self
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         &self.text

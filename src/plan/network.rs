@@ -97,7 +97,7 @@ impl NetworkPlan {
 mod tests {
     use super::*;
     use crate::policy::Sourced;
-use crate::policy::egress::Rule;
+    use crate::policy::egress::Rule;
     use crate::policy::host::HostPattern;
 
     fn ports_of(rules: &[Ports]) -> Vec<u16> {

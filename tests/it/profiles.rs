@@ -327,6 +327,18 @@ fn every_entry_says_why_it_is_there() {
     }
 }
 
+/// The default profile takes what stands before the rules of a tool chain's profile.
+#[test]
+fn a_tool_chain_s_rules_stand_at_the_end_of_its_profile() {
+    for profile in of_kind(Kind::Tools) {
+        let (before, rules) = profile.text.split_once("\n[[allow]]").unwrap_or((profile.text, ""));
+        let tables =
+            |text: &str| text.lines().filter(|line| line.starts_with('[')).map(str::to_owned).collect::<Vec<_>>();
+        assert!(tables(rules).iter().all(|table| table == "[[allow]]"), "{}: {:?}", profile.name, tables(rules));
+        assert!(!tables(before).iter().any(|table| table.starts_with("[[")), "{}", profile.name);
+    }
+}
+
 #[test]
 fn the_tool_chains_are_found_without_configuration() {
     let (home, policy) = policy("true", &[]);
