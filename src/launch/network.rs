@@ -73,12 +73,10 @@ pub fn set_up(plan: &NetworkPlan) -> Result<Network, Failure> {
         loopback().send(SockProtocol::NetlinkRoute).map_err(failed)?;
         return Ok(Network { redirection: Redirection::Closed, listeners: Listeners::default() });
     };
-    let six = match routes(true).send(SockProtocol::NetlinkRoute) {
+    let six = match routes().send(SockProtocol::NetlinkRoute) {
         Ok(()) => true,
-        Err(refused) if without_ipv6(refused) => {
-            routes(false).send(SockProtocol::NetlinkRoute).map_err(failed)?;
-            false
-        }
+        // The first refusal is reported, and IPv6 comes last: the rest is done.
+        Err(refused) if without_ipv6(refused) => false,
         Err(refused) => return Err(failed(refused)),
     };
     let redirection = match redirect::rules().send(SockProtocol::NetlinkNetFilter) {
@@ -135,31 +133,23 @@ fn loopback() -> Batch {
 }
 
 /// A batch that sets loopback up, gives it the addresses, and makes every address local.
-fn routes(six: bool) -> Batch {
+fn routes() -> Batch {
     let mut batch = loopback();
     address(&mut batch, "IPv4 address", &PROXY_V4.octets());
     address(&mut batch, "IPv4 address", &OWN_V4.octets());
-    route(
-        &mut batch,
-        "IPv4 route",
-        Route { to: (&[], 0), kind: RTN_LOCAL, from: Some(&OWN_V4.octets()), family: INET },
-    );
+    let all = Route { to: (&[], 0), kind: RTN_LOCAL, from: Some(&OWN_V4.octets()), family: INET };
+    route(&mut batch, "IPv4 route", all);
     // Multicast is not local by the route above: it would vanish instead of being refused.
-    route(
-        &mut batch,
-        "IPv4 multicast",
-        Route { to: (&[224, 0, 0, 0], 4), kind: RTN_UNREACHABLE, from: None, family: INET },
-    );
-    if six {
-        address(&mut batch, IPV6[0], &PROXY_V6.octets());
-        address(&mut batch, IPV6[0], &OWN_V6.octets());
-        let all = Route { to: (&[], 0), kind: RTN_LOCAL, from: Some(&OWN_V6.octets()), family: INET6 };
-        route(&mut batch, IPV6[1], all);
-        let mut multicast = [0; 16];
-        multicast[0] = 0xff;
-        let multicast = Route { to: (&multicast, 8), kind: RTN_UNREACHABLE, from: None, family: INET6 };
-        route(&mut batch, IPV6[2], multicast);
-    }
+    let multicast = Route { to: (&[224, 0, 0, 0], 4), kind: RTN_UNREACHABLE, from: None, family: INET };
+    route(&mut batch, "IPv4 multicast", multicast);
+    address(&mut batch, IPV6[0], &PROXY_V6.octets());
+    address(&mut batch, IPV6[0], &OWN_V6.octets());
+    let all = Route { to: (&[], 0), kind: RTN_LOCAL, from: Some(&OWN_V6.octets()), family: INET6 };
+    route(&mut batch, IPV6[1], all);
+    let mut to = [0; 16];
+    to[0] = 0xff;
+    let multicast = Route { to: (&to, 8), kind: RTN_UNREACHABLE, from: None, family: INET6 };
+    route(&mut batch, IPV6[2], multicast);
     batch
 }
 

@@ -64,6 +64,9 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "proxied") {
         return proxied::run(&arguments[1..]);
     }
+    if arguments.first().is_some_and(|first| first == "set-up") {
+        return proxied::set_up();
+    }
     if arguments.first().is_some_and(|first| first == "soak") {
         return match crash::soak(&arguments[1..]) {
             Ok(_) => ExitCode::SUCCESS,

@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Needing> {
     vec![
         test("nt_001_nt_013_every_connection_arrives_with_its_destination", every_connection_arrives),
         test("nt_001_without_nftables_the_named_ports_arrive", without_nftables),
+        test_with("nt_013_without_ipv6_the_rest_is_the_same", Need::Program("unshare"), without_ipv6),
         test("nt_001_doctor_tells_that_nftables_is_absent", doctor_tells),
         test("nt_002_what_is_not_tcp_is_refused_at_once", not_tcp),
         test("nt_004_loopback_is_the_jails_own", own_loopback),
@@ -28,6 +29,19 @@ pub fn trials() -> Vec<Needing> {
         test_with("nt_many_connections_keep_their_destinations", Need::Program("python3"), many_connections),
         test("nt_two_jails_have_a_network_each", two_jails),
     ]
+}
+
+/// In a namespace of its own the test may switch IPv6 off.
+fn without_ipv6() -> Test {
+    let scene = Scene::bare()?;
+    let set_up = |first: &str| -> Result<String, Failed> {
+        let script = format!("{first} && exec \"$0\" set-up");
+        let mut command = scene.host("unshare");
+        command.args(["-Urn", "sh", "-c", &script]).arg(std::env::current_exe()?);
+        Ok(String::from_utf8_lossy(&command.output()?.stdout).trim().to_owned())
+    };
+    same("control", &set_up("true")?, "Nftables 2 2 2")?;
+    same("without", &set_up("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?, "Nftables 1 1 1")
 }
 
 /// A machine without nftables holds a jail; `jail doctor` says what is less, and what to do.

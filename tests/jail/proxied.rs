@@ -16,7 +16,7 @@ use jail::launch::cgroup::Cgroup;
 use jail::launch::confine::{Capabilities, Confinement};
 use jail::launch::init::Setup;
 use jail::launch::message::{Channel, Ending, FromInit, Stdio, ToInit};
-use jail::launch::network::Redirection;
+use jail::launch::network::{self, Listeners, Network, Redirection};
 use jail::launch::{idmap, start};
 use jail::plan::Mount;
 use jail::plan::network::{Egress, NetworkPlan};
@@ -96,6 +96,24 @@ pub fn run(arguments: &[String]) -> ExitCode {
             eprintln!("proxied: {}", failed.message().unwrap_or("failed"));
             ExitCode::from(99)
         }
+    }
+}
+
+/// Sets the namespace up that this process is in, and says what came of it.
+pub fn set_up() -> ExitCode {
+    match network::set_up(&NetworkPlan::for_policy(&jail::policy::egress::EgressPolicy::default())) {
+        Ok(Network { redirection, listeners }) => {
+            let Listeners { tcp, dns_udp, dns_tcp } = listeners;
+            say(&format!("{redirection:?} {} {} {}", tcp.len(), dns_udp.len(), dns_tcp.len()))
+        }
+        Err(failure) => say(&failure.to_string()),
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
