@@ -47,6 +47,12 @@ pub fn is_placeholder<'c>(dir: BorrowedFd<'_>, name: &CStr, contents: impl IntoI
     }
 }
 
+/// Whether the entry `name` of `dir` is a directory with the mark of a placeholder, whatever it holds.
+pub fn is_marked_directory(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| marked(&stat) && stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
 /// Whether the path beneath `root` is a finished placeholder with any content that the built-in tables give one.
 pub fn is_placeholder_at(root: BorrowedFd<'_>, path: &Path) -> bool {
     let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return false };

@@ -21,7 +21,7 @@ use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
 use super::spares::Spares;
 use crate::escape::escape;
-use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_placeholder};
+use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_marked_directory, is_placeholder};
 use crate::plan::{Guard, GuardAction, Plan};
 use crate::sys::mount::{self, Attributes};
 
@@ -134,6 +134,7 @@ impl Guards {
             (Some(spares), None) => spares.take(lease.place(), &name),
             _ => Err(Errno::ENOENT),
         };
+        let moved = taken.is_ok();
         let made = match content {
             None => match taken {
                 Ok(()) | Err(Errno::EEXIST) => taken,
@@ -158,7 +159,7 @@ impl Guards {
         if let (true, Some(placed)) = (new, self.placed.last()) {
             // A spare keeps its mark, where the file system does not touch a directory that moves.
             let mark = TimeSpec::new(MARK.0, MARK.1);
-            if !is_placeholder(placed.parent.as_fd(), &placed.name, placed.content.as_deref()) {
+            if !moved || !is_marked_directory(placed.parent.as_fd(), &placed.name) {
                 utimensat(&placed.parent, placed.name.as_c_str(), &mark, &mark, UtimensatFlags::NoFollowSymlink)?;
             }
         }

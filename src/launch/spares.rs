@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 
-use crate::guard::placeholder::is_placeholder;
+use crate::guard::placeholder::{is_marked_directory, is_placeholder};
 use crate::sys::dirent::{Buffer, FileType};
 
 /// So many are kept.
@@ -58,8 +58,8 @@ impl Spares {
     /// EEXIST when something is there; ENOENT when none is left; others when they cannot be moved there.
     pub fn take(&mut self, directory: BorrowedFd<'_>, name: &CString) -> nix::Result<()> {
         while let Some(spare) = self.names.pop() {
-            // Another run may have taken it, and what somebody put into it is theirs.
-            if !is_placeholder(self.pool.as_fd(), &spare, None) {
+            // Only empty ones are given back, and nothing but a jail comes here.
+            if !is_marked_directory(self.pool.as_fd(), &spare) {
                 continue;
             }
             let moved =
@@ -89,7 +89,7 @@ impl Spares {
         if self.names.len() + self.given >= KEPT {
             return Err(Errno::ENOSPC);
         }
-        if !is_placeholder(directory, name, None) {
+        if !is_marked_directory(directory, name) {
             return Err(Errno::EEXIST);
         }
         let spare = CString::new(format!("{}-{}", self.session, self.given)).map_err(|_| Errno::EINVAL)?;
@@ -99,7 +99,7 @@ impl Spares {
         if is_placeholder(self.pool.as_fd(), &spare, None) {
             return Ok(());
         }
-        // Somebody put something into it between the look and the rename.
+        // The host put something into it.
         renameat2(&self.pool, spare.as_c_str(), directory, name.as_c_str(), keep)?;
         Err(Errno::ENOTEMPTY)
     }

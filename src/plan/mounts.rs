@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -130,14 +131,20 @@ const SYSTEM: &[(&str, &str)] = &[
 /// Files of `/etc` up to this size are copied, larger ones are mounted.
 const COPY_LIMIT: u64 = 256 * 1024;
 
+/// A path as a key that sorts as its components do, and compares as bytes.
+fn order(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().iter().map(|&byte| if byte == b'/' { 0 } else { byte }).collect()
+}
+
 /// Collects operations by path; a later one for the same path replaces an earlier one.
 struct Builder {
-    operations: BTreeMap<PathBuf, Mount>,
+    /// By the bytes of the path with `/` before everything else, so that parents come before children.
+    operations: BTreeMap<Vec<u8>, Mount>,
 }
 
 impl Builder {
     fn add(&mut self, mount: Mount) {
-        self.operations.insert(mount.path().to_owned(), mount);
+        self.operations.insert(order(mount.path()), mount);
     }
 
     /// Shows a path of the host, if it exists. A symbolic link on the host stays one when `keep_links`.
@@ -264,6 +271,12 @@ pub fn build(policy: &Policy, identity: &Identity, place: &Place<'_>) -> Result<
     Ok(drop_redundant(builder.operations.into_values().collect()))
 }
 
+/// Whether a path is the directory or lies below it; both in normal form, so that bytes can be compared.
+fn lies_in(path: &Path, directory: &Path) -> bool {
+    let rest = path.as_os_str().as_bytes().strip_prefix(directory.as_os_str().as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// Leaves out what a recursive bind of a parent with the same access already shows at the same place.
 fn drop_redundant(mounts: Vec<Mount>) -> Vec<Mount> {
     let mut kept: Vec<Mount> = Vec::with_capacity(mounts.len());
@@ -272,7 +285,7 @@ fn drop_redundant(mounts: Vec<Mount>) -> Vec<Mount> {
             // Sorted: whatever is above a path comes before it, and the nearest last. Only that one counts: it covers
             // what lies further up.
             Mount::Bind { path, source, access, .. } => {
-                match kept.iter().rev().find(|other| path.starts_with(other.path())) {
+                match kept.iter().rev().find(|other| lies_in(path, other.path())) {
                     Some(Mount::Bind {
                         path: above, source: above_source, access: above_access, directory, ..
                     }) => {
