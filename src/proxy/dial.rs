@@ -3,16 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::bounds;
-use super::gate::{Clearance, Gate, Permit, Refusal, Slot};
+use super::gate::{Clearance, Permit, Refusal, Slot, Wanted};
 use super::ledger::{Ledger, Opened};
+use super::parent::{Parent, Use};
 use super::resolve::Resolver;
+use super::shared::Shared;
+use crate::policy::host::Host;
 use crate::policy::reason::Reason;
 
 /// A connection out that stands. Nothing can be said on it yet.
@@ -20,6 +22,8 @@ use crate::policy::reason::Reason;
 pub struct Held {
     stream: TcpStream,
     address: SocketAddr,
+    early: Vec<u8>,
+    parent: Option<Parent>,
     permit: Permit,
     slot: Slot,
 }
@@ -28,6 +32,8 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Upstream {
     stream: TcpStream,
+    early: Vec<u8>,
+    parent: Option<Parent>,
     permit: Permit,
     opened: Opened,
     _slot: Slot,
@@ -38,22 +44,46 @@ pub struct Upstream {
 pub struct Kept(Upstream);
 
 /// Opens a connection to a host that the gate let through.
-pub async fn dial(
-    gate: &Gate,
-    resolver: &Resolver,
-    permit: Permit,
-    patience: Duration,
-) -> Result<Held, Refusal> {
+pub async fn dial(shared: &Shared, permit: Permit, purpose: Use) -> Result<Held, Refusal> {
+    let Shared { gate, resolver, limits, parents, .. } = shared;
     let slot = gate.enter(&permit)?;
-    let port = permit.wanted().port;
+    let Wanted { host, port, .. } = permit.wanted();
+    let parent = parents.of(host, *port, purpose).filter(|_| permit.pins().is_empty());
     let dialling = async {
-        let addresses = resolver.addresses(gate, &permit).await?;
-        let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        connect(&addresses).await.map_err(|error| failed(&permit, &error))
+        let Some(parent) = parent else {
+            let addresses = resolver.addresses(gate, &permit).await?;
+            let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
+            let (stream, address) = connect(&addresses).await.map_err(|error| failed(&permit, &error))?;
+            return Ok((stream, address, Vec::new(), None));
+        };
+        let (stream, address) = to_parent(resolver, parent, &permit).await?;
+        // Requests of plain HTTP are sent to it as they are.
+        if purpose == Use::Plain {
+            return Ok((stream, address, Vec::new(), Some(parent.clone())));
+        }
+        let connected = parent.connect(&stream, host, *port, limits.connect_time).await;
+        let unreachable = |why| Refusal::new(permit.wanted(), Reason::Unreachable).detail(why);
+        Ok((stream, address, connected.map_err(unreachable)?, None))
     };
-    let dialled = timeout(patience, dialling).await;
-    let (stream, address) = dialled.unwrap_or_else(|_| Err(Refusal::new(permit.wanted(), Reason::TimedOut)))?;
-    Ok(Held { stream, address, permit, slot })
+    let dialled = timeout(limits.connect_time, dialling).await;
+    let late = |_| Err(Refusal::new(permit.wanted(), Reason::TimedOut));
+    let (stream, address, early, parent) = dialled.unwrap_or_else(late)?;
+    Ok(Held { stream, address, early, parent, permit, slot })
+}
+
+/// Connects to the host's own proxy, which is the user's choice and may be anywhere.
+async fn to_parent(resolver: &Resolver, parent: &Parent, permit: &Permit) -> Result<(TcpStream, SocketAddr), Refusal> {
+    let unreachable = |why: String| {
+        Refusal::new(permit.wanted(), Reason::Unreachable).detail(format!("the host's proxy {parent:?}: {why}"))
+    };
+    let (host, port) = parent.address();
+    let addresses = match host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => resolver.look_up(name).await.map_err(|reason| unreachable(reason.sentence().to_owned()))?,
+    };
+    let addresses: Vec<_> =
+        addresses.into_iter().take(bounds::ADDRESSES).map(|address| SocketAddr::new(address, port)).collect();
+    connect(&addresses).await.map_err(|error| unreachable(error.to_string()))
 }
 
 fn failed(permit: &Permit, error: &io::Error) -> Refusal {
@@ -105,14 +135,14 @@ impl Held {
 
     /// Lets a program speak, and records it before it does.
     pub fn open(self, clearance: &Clearance, ledger: &Arc<Ledger>) -> Result<Upstream, Refusal> {
-        let Self { stream, address, permit, slot } = self;
+        let Self { stream, address, early, parent, permit, slot } = self;
         if !clearance.fits(&permit) {
             return Err(Refusal::new(permit.wanted(), Reason::HostMismatch));
         }
         let Some(opened) = ledger.open(permit.wanted(), address, clearance.rule()) else {
             return Err(Refusal::new(permit.wanted(), Reason::Unreachable).detail("it cannot be recorded"));
         };
-        Ok(Upstream { stream, permit, opened, _slot: slot })
+        Ok(Upstream { stream, early, parent, permit, opened, _slot: slot })
     }
 }
 
@@ -120,6 +150,16 @@ impl Upstream {
     /// The connection.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// What the host said before it was spoken to; once.
+    pub fn take_early(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.early)
+    }
+
+    /// The host's proxy that gets the requests.
+    pub fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
     }
 
     /// What passes over it is counted here.

@@ -141,9 +141,11 @@ pub async fn both_ways(
         }
     })
     .await;
-    if end != End::Closed {
-        // What was cut off must not look complete to whoever still listens.
+    // What was cut off must not look complete to whoever still listens. Who got everything keeps it.
+    if end == End::Spent || down.state != State::Done {
         reset(client);
+    }
+    if end == End::Spent || up.state != State::Done {
         reset(server);
     }
     end

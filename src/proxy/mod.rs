@@ -18,6 +18,7 @@ pub mod hello;
 pub mod http;
 pub mod ledger;
 pub mod listen;
+pub mod parent;
 pub mod pipes;
 pub mod refuse;
 pub mod resolve;

@@ -58,7 +58,8 @@ impl Resolver {
         Ok(found.into_iter().take(bounds::ADDRESSES).collect())
     }
 
-    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Reason> {
+    /// The addresses of a name that no program inside chose.
+    pub async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Reason> {
         let kept = self.kept(name);
         let ask = || async {
             let addresses = self.ask(name).await;

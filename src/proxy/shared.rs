@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::dns::pool::Pool;
-use super::gate::{Gate, Refusal};
+use super::gate::{Gate, Permit, Refusal};
 use super::ledger::Ledger;
+use super::parent::{Parents, Use};
 use super::pipes::Pipes;
 use super::resolve::Resolver;
 use super::{bounds, dial};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// Keeps the record.
     pub ledger: Arc<Ledger>,
+    /// Proxies of the host.
+    pub parents: Parents,
     /// For bulk.
     pub pipes: Arc<Pipes>,
     /// Bounds.
@@ -76,8 +79,8 @@ impl Shared {
     }
 
     /// Opens a connection that the gate let through. What comes in between is recorded.
-    pub async fn dial(&self, permit: super::gate::Permit) -> Result<dial::Held, Refusal> {
-        let dialled = dial::dial(&self.gate, &self.resolver, permit, self.limits.connect_time).await;
+    pub async fn dial(&self, permit: Permit, purpose: Use) -> Result<dial::Held, Refusal> {
+        let dialled = dial::dial(self, permit, purpose).await;
         dialled.inspect_err(|refusal| self.ledger.refused(refusal))
     }
 

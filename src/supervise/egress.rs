@@ -15,6 +15,7 @@ use crate::policy::{LimitsPolicy, egress::EgressPolicy};
 use crate::proxy::gate::Gate;
 use crate::proxy::ledger::{Ledger, Notice, Totals};
 use crate::proxy::listen::{self, Sockets};
+use crate::proxy::parent::Parents;
 use crate::proxy::shared::{Limits, Shared};
 use crate::proxy::{bounds, resolve::Resolver};
 
@@ -36,11 +37,16 @@ impl Egress {
         let (sockets, given) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let ledger = Arc::new(Ledger::new(recorder, tell));
+        let variable = |name: &str| std::env::var(name).ok();
+        let parents = Parents::read(variable).map_err(|error| {
+            Error::setup(error).hint("name one as http://HOST:PORT, or unset the variable to connect directly")
+        })?;
         let descriptors = raise_descriptor_limit();
         let shared = Shared {
             gate: Gate::new(Arc::new(policy.clone())),
             resolver: Resolver::default(),
             ledger: Arc::clone(&ledger),
+            parents,
             pipes: Arc::default(),
             names: Mutex::default(),
             limits: Limits {
@@ -63,14 +69,7 @@ impl Egress {
                 }));
             })
             .map_err(|error| Error::setup(format!("cannot start a thread: {error}")))?;
-        Ok(Self {
-            ledger,
-            notices,
-            sockets: Some(sockets),
-            stop: Some(stop),
-            thread: Some(thread),
-            serving: false,
-        })
+        Ok(Self { ledger, notices, sockets: Some(sockets), stop: Some(stop), thread: Some(thread), serving: false })
     }
 
     /// Gives it the sockets that init made.

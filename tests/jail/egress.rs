@@ -1,8 +1,9 @@
 //! The way out: what is allowed arrives unchanged by every way in, and of what is not allowed nothing arrives.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Needing> {
         test("tl_001_the_server_name_must_be_the_name_that_was_asked_for", server_name),
         test("nt_011_an_address_with_an_allowed_server_name_is_refused", address_with_name),
         test("a_request_by_socks_arrives", by_socks),
+        test("px_022_the_hosts_proxy_gets_what_the_policy_allows", chained),
         test("px_017_socks_serves_connect_alone", socks_connect_alone),
     ]
 }
@@ -84,10 +86,17 @@ impl World {
 
     /// Runs words inside.
     pub fn inside(&self, words: &[&str]) -> Result<Output, Failed> {
+        Ok(self.command(words)?.output()?)
+    }
+
+    /// The command that runs words inside.
+    pub fn command(&self, words: &[&str]) -> Result<Command, Failed> {
         let program = std::env::current_exe()?.display().to_string();
         let policy = self.policy.display().to_string();
         let flags = ["--policy", &policy, "--read", &program];
-        Ok(self.scene.run_with(&flags).args(words).output()?)
+        let mut command = self.scene.run_with(&flags);
+        command.args(words);
+        Ok(command)
     }
 
     /// Says something inside, see `say.rs`; what came back.
@@ -168,7 +177,11 @@ fn no_rule() -> Result<(), Failed> {
     let evil = format!("evil.test:{port}");
     // It answers who comes from outside the jail.
     let handshake = world.handshake("evil.test");
-    has("outside", &world.say_outside(&format!("127.0.0.1:{port}"), &[&handshake, &get("/", "evil.test"), "end"])?, ANSWER)?;
+    has(
+        "outside",
+        &world.say_outside(&format!("127.0.0.1:{port}"), &[&handshake, &get("/", "evil.test"), "end"])?,
+        ANSWER,
+    )?;
     world.tls.forget();
     let said = world.say(PROXY, &[&connect(&evil), "end"])?;
     has("CONNECT", &said, "HTTP/1.1 403 Forbidden")?;
@@ -223,7 +236,8 @@ fn raw_in_connect() -> Result<(), Failed> {
         raw.port()
     ))?;
     let authority = format!("raw.test:{}", raw.port());
-    let said = world.say(PROXY, &[&connect(&authority), "head", "read:8", "send:SSH-2.0-x\\r\\n", "read:11", "shut", "end"])?;
+    let said = world
+        .say(PROXY, &[&connect(&authority), "head", "read:8", "send:SSH-2.0-x\\r\\n", "read:11", "shut", "end"])?;
     has("raw", &said, "WELCOME SSH-2.0-x\r\n")?;
     same(&raw.text(), &"SSH-2.0-x\r\n".to_owned())
 }
@@ -358,7 +372,8 @@ fn address_with_name() -> Result<(), Failed> {
     let world = World::new()?;
     let handshake = world.handshake("tls.test");
     for address in ["192.0.2.1", "[2001:db8::1]", "198.18.77.77"] {
-        let said = world.say(&format!("{address}:{}", world.tls.port()), &[&handshake, &get("/", "tls.test"), "end"])?;
+        let said =
+            world.say(&format!("{address}:{}", world.tls.port()), &[&handshake, &get("/", "tls.test"), "end"])?;
         lacks("said", &said, ANSWER)?;
         has("alert", &said, "received fatal alert")?;
     }
@@ -376,7 +391,10 @@ fn by_socks() -> Result<(), Failed> {
     let port = world.tls.port();
     let handshake = world.handshake("tls.test");
     let greet = "send:\\x05\\x01\\x00";
-    let said = world.say(PROXY, &[greet, "read:2", &socks5("tls.test", port), "read:10", &handshake, &get("/5", "tls.test"), "end"])?;
+    let said = world.say(
+        PROXY,
+        &[greet, "read:2", &socks5("tls.test", port), "read:10", &handshake, &get("/5", "tls.test"), "end"],
+    )?;
     has("SOCKS 5", &said, ANSWER)?;
     let [high, low] = port.to_be_bytes();
     let four = format!("send:\\x04\\x01\\x{high:02x}\\x{low:02x}\\x00\\x00\\x00\\x01\\x00tls.test\\x00");
@@ -413,4 +431,61 @@ fn socks_connect_alone() -> Result<(), Failed> {
     has("BIND", &refused("02")?, "[5, 0, 5, 7,")?;
     has("UDP", &refused("03")?, "[5, 0, 5, 7,")?;
     has("an address", &refused("01")?, "[5, 0, 5, 2,")
+}
+
+/// A proxy on the host: it answers every CONNECT, keeps what it is asked, and answers like an origin.
+fn chained() -> Result<(), Failed> {
+    let world = World::new()?;
+    world.allow("[[allow]]\nhost = \"chained.test\"\ntunnel = true\n")?;
+    let parent = Origin::start("127.0.0.1", |mut stream, log| {
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer)?;
+        log.bytes(&buffer[..read]);
+        if buffer.starts_with(b"CONNECT") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            let read = stream.read(&mut buffer)?;
+            log.bytes(format!("[{} bytes of TLS]", usize::from(buffer[0] == 22 && read > 100)).as_bytes());
+            return Ok(());
+        }
+        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{ANSWER}", ANSWER.len()).as_bytes())
+    })?;
+    let run = |address: &str, steps: &[&str]| -> Result<String, Failed> {
+        let program = std::env::current_exe()?.display().to_string();
+        let url = format!("http://ann:secret@127.0.0.1:{}", parent.port());
+        let mut command = world.command(&[&[program.as_str(), "say", address], steps].concat())?;
+        let output = command.env("HTTPS_PROXY", &url).env("http_proxy", &url).output()?;
+        Ok(printed(&output))
+    };
+    let handshake = world.handshake("chained.test");
+    run("chained.test:443", &[&handshake])?;
+    let arrived = parent.text();
+    has("CONNECT", &arrived, "CONNECT chained.test:443 HTTP/1.1\r\nHost: chained.test:443\r\n")?;
+    has("CONNECT", &arrived, "Proxy-Authorization: Basic YW5uOnNlY3JldA==\r\n")?;
+    has("TLS", &arrived, "[1 bytes of TLS]")?;
+    parent.forget();
+    has("plain", &run("chained.test:80", &[&get("/a", "chained.test"), "answer"])?, ANSWER)?;
+    let arrived = parent.text();
+    has("plain", &arrived, "GET http://chained.test/a HTTP/1.1\r\nHost: chained.test\r\n")?;
+    has("plain", &arrived, "Proxy-Authorization: Basic YW5uOnNlY3JldA==\r\n")?;
+    parent.forget();
+    // What the policy denies does not reach it, and who asks it is not known inside.
+    run(PROXY, &[&connect("evil.test:443"), "end"])?;
+    run(PROXY, &[&get("http://evil.test/", "evil.test"), "end"])?;
+    run("evil.test:443", &["end"])?;
+    // A name with an address of its own is not its affair.
+    let handshake = world.handshake("tls.test");
+    has(
+        "pinned",
+        &run(&format!("tls.test:{}", world.tls.port()), &[&handshake, &get("/", "tls.test"), "end"])?,
+        ANSWER,
+    )?;
+    same(&parent.connections().len(), &0)?;
+    let mut command = world.command(&["env"])?;
+    let output = command.env("HTTPS_PROXY", "http://ann:secret@127.0.0.1:1").output()?;
+    lacks("environment", &printed(&output), "secret")?;
+    let mut command = world.command(&["true"])?;
+    let output = command.env("HTTPS_PROXY", "socks5://ann:secret@127.0.0.1:1").output()?;
+    same(&output.status.code(), &Some(125))?;
+    has("error", &printed(&output), "HTTPS_PROXY")?;
+    lacks("error", &printed(&output), "secret")
 }

@@ -133,14 +133,12 @@ async fn receive(
         let response = match parsed {
             Progress::Head(response) => response,
             Progress::Bad(error) => return Received::Bad(error.to_string()),
-            Progress::More => {
-                match timeout(patience, forward::read_more(server, &mut read)).await {
-                    Ok(Ok(more)) if more > 0 => continue,
-                    Err(_) => return Received::Late,
-                    Ok(_) if read.is_empty() => return Received::Nothing,
-                    Ok(_) => return Received::Bad("the host broke off in the head of its answer".to_owned()),
-                }
-            }
+            Progress::More => match timeout(patience, forward::read_more(server, &mut read)).await {
+                Ok(Ok(more)) if more > 0 => continue,
+                Err(_) => return Received::Late,
+                Ok(_) if read.is_empty() => return Received::Nothing,
+                Ok(_) => return Received::Bad("the host broke off in the head of its answer".to_owned()),
+            },
         };
         let (server_keeps, client_keeps) = (response.server_keeps_alive(), exchange.keeps_alive(&response));
         exchange.write(&response, false, &mut out);

@@ -15,6 +15,7 @@ use crate::proxy::forward;
 use crate::proxy::gate::{Entry, Refusal, Wanted};
 use crate::proxy::http::head::{Progress, is_token_byte};
 use crate::proxy::http::request::{Request, Target};
+use crate::proxy::parent::Use;
 use crate::proxy::refuse;
 use crate::proxy::shared::Shared;
 
@@ -92,11 +93,10 @@ async fn connect(shared: &Shared, mut client: Client, own: Wanted) -> Option<Tun
             (Err(refusal), Some(408))
         }
     };
-    let permit = wanted
-        .and_then(|wanted| shared.gate.admit(wanted))
-        .inspect_err(|refusal| shared.ledger.refused(refusal));
+    let permit =
+        wanted.and_then(|wanted| shared.gate.admit(wanted)).inspect_err(|refusal| shared.ledger.refused(refusal));
     let dialled = match permit {
-        Ok(permit) => shared.dial(permit).await,
+        Ok(permit) => shared.dial(permit, Use::Tls).await,
         Err(refusal) => Err(refusal),
     };
     match dialled {

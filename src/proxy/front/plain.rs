@@ -13,6 +13,7 @@ use crate::proxy::gate::{Clearance, Permit, Refusal, Speech, Wanted};
 use crate::proxy::http::head::Progress;
 use crate::proxy::http::request::{Forward, Request, RequestError, Scheme, Target};
 use crate::proxy::http::response::Exchange;
+use crate::proxy::parent::{Parent, Use};
 use crate::proxy::refuse;
 use crate::proxy::shared::Shared;
 
@@ -117,11 +118,8 @@ impl Session<'_> {
         let is_safe = matches!(request.head.method, b"GET" | b"HEAD" | b"OPTIONS");
         let exchange = Exchange::new(&request, websocket);
         let asked = Asked { exchange, framing: request.framing, is_head, is_safe };
-        let mut head = Vec::new();
-        request.write(&Forward { websocket, ..Forward::default() }, &mut head);
         self.client.bytes = buffer.get(request.head.len..).unwrap_or_default().to_vec();
-        drop(buffer);
-        self.exchange(permit, &clearance, asked, head).await
+        self.exchange(permit, &clearance, asked, (&request, websocket)).await
     }
 
     /// Reads until a head is whole, or can never be. `false` when the program leaves before.
@@ -165,7 +163,13 @@ impl Session<'_> {
     }
 
     /// Sends the request and passes on its answer.
-    async fn exchange(&mut self, permit: Permit, clearance: &Clearance, mut asked: Asked, head: Vec<u8>) -> Next {
+    async fn exchange(
+        &mut self,
+        permit: Permit,
+        clearance: &Clearance,
+        mut asked: Asked,
+        (request, websocket): (&Request<'_>, bool),
+    ) -> Next {
         let mut permit = Some(permit);
         loop {
             let (upstream, reused) = match self.upstream(&mut permit, clearance).await {
@@ -173,7 +177,12 @@ impl Session<'_> {
                 Err(refusal) => return self.told(refusal, None, asked.is_head).await,
             };
             upstream.opened().request();
-            match self.pass(upstream, &mut asked, head.clone()).await {
+            let mut head = Vec::new();
+            let authorization = upstream.parent().and_then(Parent::authorization);
+            let extra = authorization.map(|value| ("Proxy-Authorization", value));
+            let absolute = upstream.parent().is_some();
+            request.write(&Forward { absolute, websocket, close: false, extra: extra.as_slice() }, &mut head);
+            match self.pass(upstream, &mut asked, head).await {
                 // The host had closed the connection that was kept, before it saw the request.
                 Passed::Unanswered if reused && asked.is_safe => {}
                 Passed::Unanswered => {
@@ -186,7 +195,11 @@ impl Session<'_> {
     }
 
     /// A connection for the request, and whether it was used before.
-    async fn upstream(&mut self, permit: &mut Option<Permit>, clearance: &Clearance) -> Result<(Upstream, bool), Refusal> {
+    async fn upstream(
+        &mut self,
+        permit: &mut Option<Permit>,
+        clearance: &Clearance,
+    ) -> Result<(Upstream, bool), Refusal> {
         if let Some(kept) = self.kept.take().filter(|kept| !kept.is_stale())
             && let Some(upstream) = kept.again(clearance)
         {
@@ -197,7 +210,7 @@ impl Session<'_> {
             (None, Some(permit)) => Passage::Permit(permit),
             (None, None) => Passage::Permit(self.shared.gate.admit(clearance.wanted(&self.wanted))?),
         };
-        Ok((passage.open(self.shared, clearance).await?, false))
+        Ok((passage.open(self.shared, clearance, Use::Plain).await?, false))
     }
 
     /// Passes on a request and its answer on this connection.

@@ -8,6 +8,7 @@ use crate::proxy::bounds;
 use crate::proxy::client::Client;
 use crate::proxy::forward;
 use crate::proxy::gate::{Entry, Refusal, Wanted};
+use crate::proxy::parent::Use;
 use crate::proxy::refuse;
 use crate::proxy::shared::Shared;
 use crate::proxy::socks::{GREETED, Negotiation, Reply, Request, SocksError, Step};
@@ -21,7 +22,7 @@ pub async fn serve(shared: &Shared, mut client: Client, own: Wanted) -> Option<T
             let wanted = Wanted { host: shared.meant(&request.host), port: request.port, ..own };
             let permit = shared.gate.admit(wanted).inspect_err(|refusal| shared.ledger.refused(refusal));
             let dialled = match permit {
-                Ok(permit) => shared.dial(permit).await,
+                Ok(permit) => shared.dial(permit, Use::Tls).await,
                 Err(refusal) => Err(refusal),
             };
             match dialled {

@@ -11,6 +11,7 @@ use crate::proxy::forward::{self, Patience};
 use crate::proxy::gate::{self, Clearance, Permit, Refusal, Speech};
 use crate::proxy::hello::{self, Progress};
 use crate::proxy::http::head::is_token_byte;
+use crate::proxy::parent::Use;
 use crate::proxy::refuse;
 use crate::proxy::shared::Shared;
 
@@ -33,9 +34,9 @@ impl Passage {
     }
 
     /// Opens the connection, if it is not, for what was cleared.
-    pub async fn open(self, shared: &Shared, clearance: &Clearance) -> Result<Upstream, Refusal> {
+    pub async fn open(self, shared: &Shared, clearance: &Clearance, purpose: Use) -> Result<Upstream, Refusal> {
         let held = match self {
-            Self::Permit(permit) => shared.dial(permit).await?,
+            Self::Permit(permit) => shared.dial(permit, purpose).await?,
             Self::Held(held) => held,
         };
         held.open(clearance, &shared.ledger).inspect_err(|refusal| shared.ledger.refused(refusal))
@@ -50,12 +51,12 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// A tunnel; what was read from the client and not used goes first.
+    /// A tunnel.
     pub fn new(client: Client, upstream: Upstream) -> Self {
         Self { client, upstream }
     }
 
-    /// Sends what was already read. `None` when the host does not take it.
+    /// Passes on what was already read on both sides. `None` when one does not take it.
     pub async fn start(mut self, shared: &Shared) -> Option<Self> {
         let first = std::mem::take(&mut self.client.bytes);
         if forward::write_all(self.upstream.stream(), &first, shared.limits.connect_time).await.is_err() {
@@ -63,6 +64,12 @@ impl Tunnel {
             return None;
         }
         self.upstream.opened().tally().add_up(first.len() as u64);
+        let early = self.upstream.take_early();
+        if forward::write_all(&self.client.stream, &early, shared.limits.connect_time).await.is_err() {
+            forward::reset(self.upstream.stream());
+            return None;
+        }
+        self.upstream.opened().tally().add_down(early.len() as u64);
         Some(self)
     }
 
@@ -79,7 +86,7 @@ impl Tunnel {
 pub async fn serve(shared: &Shared, mut client: Client, passage: Passage) -> Option<Tunnel> {
     if passage.permit().is_raw() {
         let clearance = shared.gate.clear(passage.permit(), Speech::Raw);
-        return match open(shared, passage, clearance).await {
+        return match open(shared, passage, clearance, Use::Raw).await {
             Ok(upstream) => Tunnel::new(client, upstream).start(shared).await,
             Err(_) => {
                 forward::reset(&client.stream);
@@ -120,7 +127,7 @@ async fn tls(shared: &Shared, mut client: Client, passage: Passage) -> Option<Tu
         }
     };
     let clearance = shared.gate.clear(passage.permit(), Speech::Tls(&hello));
-    match open(shared, passage, clearance).await {
+    match open(shared, passage, clearance, Use::Tls).await {
         Ok(upstream) => Tunnel::new(client, upstream).start(shared).await,
         Err(refusal) => {
             refuse::tls(client, &refusal).await;
@@ -130,9 +137,14 @@ async fn tls(shared: &Shared, mut client: Client, passage: Passage) -> Option<Tu
 }
 
 /// Opens the connection if it was cleared. What stands in the way is recorded.
-async fn open(shared: &Shared, passage: Passage, clearance: Result<Clearance, Refusal>) -> Result<Upstream, Refusal> {
+async fn open(
+    shared: &Shared,
+    passage: Passage,
+    clearance: Result<Clearance, Refusal>,
+    purpose: Use,
+) -> Result<Upstream, Refusal> {
     let clearance = clearance.inspect_err(|refusal| shared.ledger.refused(refusal))?;
-    passage.open(shared, &clearance).await
+    passage.open(shared, &clearance, purpose).await
 }
 
 /// Reads until the hello is whole; `More` when the program leaves before.

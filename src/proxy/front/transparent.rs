@@ -10,8 +10,7 @@ use crate::proxy::shared::Shared;
 
 /// Serves a connection to this address; what is left to do is carrying bytes.
 pub async fn serve(shared: &Shared, client: Client, original: SocketAddr) -> Option<Tunnel> {
-    let wanted =
-        Wanted { entry: Entry::Transparent, host: shared.host_at(original.ip()), port: original.port() };
+    let wanted = Wanted { entry: Entry::Transparent, host: shared.host_at(original.ip()), port: original.port() };
     match shared.gate.admit(wanted) {
         Ok(permit) => speak::serve(shared, client, Passage::Permit(permit)).await,
         Err(refusal) => {
