@@ -87,6 +87,8 @@ impl Shared {
     /// Starts a task. A panic in it ends the run: what it was about to decide is not known.
     pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let alarm = Alarm(Arc::clone(&self.ledger));
+        // In a box, because a future that awaits another holds it twice.
+        let task = Box::pin(task);
         tokio::spawn(async move {
             let _alarm = alarm;
             task.await;
@@ -118,5 +120,40 @@ impl Drop for Alarm {
         if std::thread::panicking() {
             self.0.fail(Error::setup("the proxy failed unexpectedly; everything in the jail was killed"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::audit::Recorder;
+    use crate::proxy::ledger::Notice;
+
+    #[test]
+    fn sv_004_a_panic_in_a_task_ends_the_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(directory.path(), "0123456789ab").unwrap();
+        let (tell, mut notices) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            gate: Gate::new(Arc::default()),
+            resolver: Resolver::default(),
+            ledger: Arc::new(Ledger::new(Arc::new(Mutex::new(recorder)), tell)),
+            parents: Parents::default(),
+            pipes: Arc::default(),
+            names: Mutex::default(),
+            limits: Limits::default(),
+            own: Vec::new(),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            shared.spawn(async {});
+            shared.spawn(async { panic!("as a test") });
+            // Whoever serves is told to stop, and the supervisor why.
+            shared.ledger.failed().await;
+            assert!(matches!(notices.recv().await, Some(Notice::Failed(_))));
+            assert!(notices.try_recv().is_err());
+        });
     }
 }

@@ -74,7 +74,7 @@ impl Tunnel {
     }
 
     /// Carries bytes until both sides are done.
-    pub async fn carry(self, shared: &Shared) {
+    pub async fn carry(&self, shared: &Shared) {
         let idle = shared.limits.idle_time;
         let patience = Patience { open: idle, half_closed: idle.min(bounds::IDLE_HALF_CLOSED) };
         let tally = self.upstream.opened().tally();
