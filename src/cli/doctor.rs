@@ -12,6 +12,7 @@ use crate::launch::confine::{Capabilities, Confinement};
 use crate::launch::init::Setup;
 use crate::launch::message::{Channel, Ending, FromInit, Stdio, ToInit};
 use crate::launch::network::Redirection;
+use crate::launch::shares::Shares;
 use crate::launch::{idmap, start};
 use crate::plan::identity::{Identity, Idmap, UNPRIVILEGED_HOST_ID};
 use crate::plan::limits::LimitsPlan;
@@ -234,11 +235,12 @@ fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<Redirection, (L
             seccomp: program,
         },
         sessions,
-        leases: Vec::new(),
-        spares: None,
     };
     let launched = start::launch(&plan, setup, ours, &Cgroup::default())
-        .and_then(start::Starting::stands)
+        .and_then(|starting| {
+            starting.share(&Shares::default());
+            starting.stands()
+        })
         .map_err(at(Layer::Namespaces))?;
     let answer = launched.channel.send(&ToInit::Go, &[]).and_then(|()| {
         loop {

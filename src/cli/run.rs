@@ -8,8 +8,8 @@ use super::reach;
 use super::report::{Report, count};
 use crate::config::text::printable;
 use crate::error::Result;
-use crate::supervise::run::{Run, Tell};
 use crate::supervise;
+use crate::supervise::run::{Run, Tell};
 
 /// Run a command in a jail around the workspace
 #[derive(Debug, clap::Args)]

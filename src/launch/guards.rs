@@ -19,6 +19,7 @@ use super::lease::{Directory, Lease};
 use super::masks::{base_of, on_target, open_target};
 use super::message::{Failure, Step};
 use super::rootfs::{relative, write_new_file};
+use super::shares::Shares;
 use super::spares::Spares;
 use crate::escape::escape;
 use crate::guard::placeholder::{self, DIRECTORY_MODE, FILE_MODE, MARK, is_marked_directory, is_placeholder};
@@ -49,7 +50,8 @@ struct Placed {
 
 impl Guards {
     /// Placeholders may be put into the leased directories; directories are taken from the spares where there are any.
-    pub fn new(leases: Vec<Lease>, spares: Option<Spares>) -> Self {
+    pub fn new(shares: Shares) -> Self {
+        let Shares { leases, spares } = shares;
         Self { leases, spares, placed: Vec::new(), count: 0 }
     }
 

@@ -18,12 +18,11 @@ use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, s
 
 use super::confine::Confinement;
 use super::guards::Guards;
-use super::lease::Lease;
 use super::masks::{Masks, base_of};
 use super::message::{Channel, Connectable, Covered, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
 use super::network::{self, Listeners, Network};
 use super::rootfs::{self, Prepared};
-use super::spares::Spares;
+use super::shares::Shares;
 use super::workload::{self, Command, Ends};
 use crate::plan::Plan;
 use crate::sys::ctty;
@@ -46,19 +45,13 @@ pub struct Setup {
     pub confinement: Confinement,
     /// The directory on the host that holds this session's own, which is removed at the end.
     pub sessions: OwnedFd,
-    /// Shares in the directories that get placeholders.
-    pub leases: Vec<Lease>,
-    /// Directories that become placeholders.
-    pub spares: Option<Spares>,
 }
 
 impl Setup {
     /// The numbers of all descriptors in here: init closes every other.
     pub fn descriptors(&self) -> Vec<i32> {
-        let Self { channel, sockets, prepared, stdio: _, ends, confinement: _, sessions, leases, spares } = self;
+        let Self { channel, sockets, prepared, stdio: _, ends, confinement: _, sessions } = self;
         let mut all = vec![channel.as_raw_fd(), sessions.as_raw_fd()];
-        all.extend(leases.iter().flat_map(Lease::descriptors));
-        all.extend(spares.iter().map(AsRawFd::as_raw_fd));
         all.extend(sockets.iter().map(AsRawFd::as_raw_fd));
         all.extend(prepared.values().map(AsRawFd::as_raw_fd));
         all.extend(ends.iter().flatten().map(AsRawFd::as_raw_fd));
@@ -133,8 +126,7 @@ struct Terminal {
 
 impl Init<'_> {
     fn run(&mut self, setup: Setup) -> Result<(), ()> {
-        let Setup { channel, sockets, prepared, stdio, ends, confinement, sessions, leases, spares } = setup;
-        self.guards = Guards::new(leases, spares);
+        let Setup { channel, sockets, prepared, stdio, ends, confinement, sessions } = setup;
         self.sockets = sockets;
         let original = block_signals().map_err(drop)?;
         // A supervisor that died before this point closed the channel: EPIPE.
@@ -142,7 +134,7 @@ impl Init<'_> {
             Ok((ToInit::Mapped, _)) => {}
             _ => return Err(()),
         }
-        let result = self.stand(prepared, &stdio);
+        let result = self.stand(&channel, prepared, &stdio);
         let outcome = match result {
             Ok(mut standing) => {
                 if standing.report(&channel).is_ok() && Self::told_to_go(&channel, &mut standing) {
@@ -186,13 +178,20 @@ impl Init<'_> {
     }
 
     /// Builds the jail. On failure also returns the root, so that placeholders can be removed.
-    fn stand(&mut self, prepared: Prepared, stdio: &[Stdio; 3]) -> Result<Standing, (Failure, Option<rootfs::Root>)> {
+    fn stand(
+        &mut self,
+        channel: &Channel,
+        prepared: Prepared,
+        stdio: &[Stdio; 3],
+    ) -> Result<Standing, (Failure, Option<rootfs::Root>)> {
         let early = |failure| (failure, None);
         self.become_user().map_err(early)?;
         let network = network::set_up(&self.plan.network).map_err(early)?;
         let root = rootfs::build(self.plan, prepared).map_err(early)?;
         let result = (|| {
             rootfs::mount_proc(&root)?;
+            let shares = Shares::receive(channel).map_err(|errno| Step::Guard.failed("shares", errno))?;
+            self.guards = Guards::new(shares);
             self.guards.apply_all(self.plan, root.directory(), root.workspace.as_fd(), root.masks.as_fd())?;
             let store = root.masks.try_clone().map_err(|_| Step::Mask.failed("dup", Errno::EMFILE))?;
             let mut masks = Masks::new(store);
@@ -359,7 +358,7 @@ impl Init<'_> {
                     }
                 }
             }
-            ToInit::Mapped | ToInit::Go | ToInit::End => {}
+            ToInit::Mapped | ToInit::Leases(_) | ToInit::Shared(_) | ToInit::Go | ToInit::End => {}
         }
     }
 

@@ -6,12 +6,13 @@
 //! when both are gone, however they went.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::stat::FileStat;
+use serde::{Deserialize, Serialize};
 
 /// Which directory: device and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Directory {
     /// Device number.
     pub dev: u64,
@@ -48,17 +49,9 @@ impl Lease {
         self.place.as_fd()
     }
 
-    /// The numbers of its descriptors.
-    pub fn descriptors(&self) -> [RawFd; 2] {
-        [self.file.as_raw_fd(), self.place.as_raw_fd()]
-    }
-
-    /// The same share for another process: it lasts until both have given it up.
-    ///
-    /// # Errors
-    /// Too many descriptors.
-    pub fn share(&self) -> std::io::Result<Self> {
-        Ok(Self { directory: self.directory, file: self.file.try_clone()?, place: self.place.try_clone()? })
+    /// The lock and the directory, for another process: a share lasts until both have given it up.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.file.as_fd(), self.place.as_fd()]
     }
 
     /// Turns the share into an exclusive one if nobody else has one. If not, this one is lost: the kernel gives up the

@@ -8,7 +8,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::lease::Directory;
 use super::network::Redirection;
+use super::shares::Kept;
 use crate::sys::fdpass::{self, Wait};
 
 /// From the supervisor to init.
@@ -16,6 +18,10 @@ use crate::sys::fdpass::{self, Wait};
 pub enum ToInit {
     /// The id maps are written: capabilities in the user namespace are usable.
     Mapped,
+    /// Shares in directories that get placeholders; descriptors: two for each, its lock and the directory.
+    Leases(Vec<Directory>),
+    /// No more of these. What is known of the spares, when there are any; descriptor: their directory.
+    Shared(Option<Kept>),
     /// The supervisor is ready: start the workload.
     Go,
     /// Deliver a signal to the foreground of the workload.

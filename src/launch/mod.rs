@@ -12,6 +12,7 @@ pub mod network;
 pub mod redirect;
 pub mod rootfs;
 pub mod session_files;
+pub mod shares;
 pub mod spares;
 pub mod start;
 pub mod workload;

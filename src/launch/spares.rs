@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::DirBuilder;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 
+use super::shares::Kept;
 use crate::guard::placeholder::{is_marked_directory, is_placeholder};
 use crate::sys::dirent::{Buffer, FileType};
 
@@ -49,7 +50,20 @@ impl Spares {
                 }
             })
             .ok()?;
-        Some(Self { pool: fd, names, session: session.to_owned(), given: 0 })
+        Some(Self::new(fd, names, session.to_owned()))
+    }
+
+    /// The directories of these names in `pool`.
+    pub fn new(pool: OwnedFd, names: Vec<CString>, session: String) -> Self {
+        Self { pool, names, session, given: 0 }
+    }
+
+    /// What another process has to know beside the descriptor.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            names: self.names.iter().map(|name| name.to_bytes().to_owned()).collect(),
+            session: self.session.clone(),
+        }
     }
 
     /// Moves one to `name` in `directory`, with its mark.
@@ -105,8 +119,8 @@ impl Spares {
     }
 }
 
-impl AsRawFd for Spares {
-    fn as_raw_fd(&self) -> RawFd {
-        self.pool.as_raw_fd()
+impl AsFd for Spares {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pool.as_fd()
     }
 }

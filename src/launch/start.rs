@@ -16,6 +16,7 @@ use super::cgroup::Cgroup;
 use super::init::{self, Setup};
 use super::message::{Channel, Failure, FromInit, Ready, Step, ToInit};
 use super::network::{Listeners, Redirection};
+use super::shares::Shares;
 use crate::error::{Error, ErrorKind, Layer, Result};
 use crate::plan::Plan;
 use crate::sys::clone::{ALL_NAMESPACES, Cloned, clone_into};
@@ -89,7 +90,13 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
 }
 
 impl Starting {
-    /// Waits until the jail stands. Otherwise init is gone.
+    /// Hands init what it needs for placeholders; it waits for that before it protects anything.
+    pub fn share(&self, shares: &Shares) {
+        // An init that is gone has said why: [`Starting::stands`] hears it.
+        let _ = shares.send(&self.channel);
+    }
+
+    /// Waits until the jail stands; its shares have been handed over. Otherwise init is gone.
     ///
     /// # Errors
     /// What could not be done.

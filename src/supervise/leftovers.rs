@@ -25,6 +25,7 @@ use super::session;
 use crate::error::{Error, Result};
 use crate::guard::placeholder;
 use crate::launch::lease::{Directory, Lease};
+use crate::launch::shares::Shares;
 use crate::launch::spares::Spares;
 use crate::plan::{GuardAction, Plan};
 use crate::tree::open::beneath;
@@ -36,9 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Leftovers {
     place: PathBuf,
-    spare: PathBuf,
-    session: String,
-    leases: Vec<Lease>,
+    shares: Shares,
 }
 
 /// What a run is about to put into one directory. Paths are bytes.
@@ -124,24 +123,17 @@ impl Leftovers {
                     unwritable(&journal, &error)
                 })?;
         }
-        Ok(Self { place, spare: state.join("spare"), session: plan.session.clone(), leases })
+        // Root's init may not write to root's state.
+        let spares = match leases.is_empty() || nix::unistd::Uid::effective().is_root() {
+            true => None,
+            false => Spares::open(&state.join("spare"), &plan.session),
+        };
+        Ok(Self { place, shares: Shares { leases, spares } })
     }
 
-    /// Directories that become placeholders, for an init that may move them: an ordinary user's.
-    pub fn spares(&self) -> Option<Spares> {
-        if self.leases.is_empty() || nix::unistd::Uid::effective().is_root() {
-            return None;
-        }
-        Spares::open(&self.spare, &self.session)
-    }
-
-    /// The shares for init.
-    ///
-    /// # Errors
-    /// Too many descriptors.
-    pub fn shares(&self) -> Result<Vec<Lease>> {
-        let shares = self.leases.iter().map(Lease::share).collect::<std::io::Result<_>>();
-        shares.map_err(|error| Error::setup(format!("cannot duplicate a descriptor: {error}")))
+    /// What init gets of it.
+    pub fn shares(&self) -> &Shares {
+        &self.shares
     }
 }
 
@@ -149,7 +141,7 @@ impl Drop for Leftovers {
     /// Gives up the shares. Init is gone: what it could not remove, and the journal, are removed here, unless another
     /// jail still stands on it.
     fn drop(&mut self) {
-        self.leases.clear();
+        self.shares.leases.clear();
         sweep_place(&self.place);
     }
 }

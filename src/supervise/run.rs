@@ -1,7 +1,7 @@
 //! One run from plan to exit status.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -76,14 +76,18 @@ pub fn run(run: &Run<'_>, tell: Tell<'_>) -> Result<Outcome> {
     let mut sessions = Sessions::open()?;
     // For its sweep: what a killed run left goes with the next one.
     sessions.list()?;
-    let mut recorder = Recorder::create(run.state, &plan.session)?;
-    recorder.append(&start_event(run))?;
+    let launching = launch(run, &sessions)?;
+    // Init builds the root meanwhile, and waits for its shares before it touches the workspace.
+    let (recorder, directory) = match begin(run, &mut sessions) {
+        Ok(begun) => begun,
+        Err(error) => {
+            launching.starting.abandon();
+            return Err(error);
+        }
+    };
     let record = recorder.path().to_owned();
     let recorder = Arc::new(Mutex::new(recorder));
-    tracing::debug!(session = plan.session, ?record, "session started");
-    let directory = sessions.create(&session_info(plan)?)?;
-    let result = Leftovers::begin(run.state, plan)
-        .and_then(|leftovers| launch_and_serve(run, &sessions, &directory, &leftovers, &recorder, tell));
+    let result = launching.serve(run, &directory, &recorder, tell);
     sessions.remove(&plan.session);
     let Served { ending, hidden_later, planted, egress, limits } = match result {
         Ok(served) => served,
@@ -165,16 +169,27 @@ struct Served {
     limits: String,
 }
 
-fn launch_and_serve(
-    run: &Run<'_>,
-    sessions: &Sessions,
-    directory: &Path,
-    leftovers: &Leftovers,
-    recorder: &SharedRecorder,
-    tell: Tell<'_>,
-) -> Result<Served> {
+/// Opens the record and makes the session's directory.
+fn begin(run: &Run<'_>, sessions: &mut Sessions) -> Result<(Recorder, PathBuf)> {
+    let mut recorder = Recorder::create(run.state, &run.plan.session)?;
+    recorder.append(&start_event(run))?;
+    tracing::debug!(session = run.plan.session, record = ?recorder.path(), "session started");
+    let directory = sessions.create(&session_info(run.plan)?)?;
+    Ok((recorder, directory))
+}
+
+/// A run whose init builds the jail.
+struct Launching {
+    starting: Starting,
+    cgroup: Cgroup,
+    stdio: stdio::StdioPlan,
+    outside: [Option<OwnedFd>; 3],
+    published: Published,
+    sockets: Option<Channel>,
+}
+
+fn launch(run: &Run<'_>, sessions: &Sessions) -> Result<Launching> {
     let plan = run.plan;
-    let control = control::bind(&directory.join("control.sock"))?;
     let cgroup = Cgroup::create(&plan.session, run.limits);
     let stdio = stdio::classify();
     let Pipes { kinds, inside, outside } = Pipes::open(&stdio)?;
@@ -198,25 +213,40 @@ fn launch_and_serve(
             seccomp,
         },
         sessions: sessions.directory()?,
-        leases: leftovers.shares()?,
-        spares: leftovers.spares(),
     };
     let starting = start::launch(plan, setup, ours, &cgroup)?;
-    let pid = starting.pid;
-    let serving = sockets.map(|sockets| published.serve(sockets)).transpose();
-    let result = serving.and_then(|_serving| stand_by(run, starting, control, recorder, (&stdio, outside), tell));
-    // While init takes its namespaces down: in the workspace it has done everything.
-    let result = result.and_then(|served| Ok((served, planted(run, recorder)?)));
-    // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
-    match &result {
-        Ok(_) => drop(nix::sys::wait::waitpid(pid, None)),
-        // Nobody knows what init is doing.
-        Err(_) => drop(start::reap(pid, start::PATIENCE)),
+    Ok(Launching { starting, cgroup, stdio, outside, published, sockets })
+}
+
+impl Launching {
+    fn serve(self, run: &Run<'_>, directory: &Path, recorder: &SharedRecorder, tell: Tell<'_>) -> Result<Served> {
+        let Self { starting, cgroup, stdio, outside, published, sockets } = self;
+        let pid = starting.pid;
+        let ready = control::bind(&directory.join("control.sock"))
+            .and_then(|control| Ok((control, Leftovers::begin(run.state, run.plan)?)));
+        let (control, leftovers) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                starting.abandon();
+                return Err(error);
+            }
+        };
+        starting.share(leftovers.shares());
+        let serving = sockets.map(|sockets| published.serve(sockets)).transpose();
+        let result = serving.and_then(|_serving| stand_by(run, starting, control, recorder, (&stdio, outside), tell));
+        // While init takes its namespaces down: in the workspace it has done everything.
+        let result = result.and_then(|served| Ok((served, planted(run, recorder)?)));
+        // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
+        match &result {
+            Ok(_) => drop(nix::sys::wait::waitpid(pid, None)),
+            // Nobody knows what init is doing.
+            Err(_) => drop(start::reap(pid, start::PATIENCE)),
+        }
+        let (Ended { ending, hidden_later, killers, egress }, planted) = result?;
+        let egress = egress.finish();
+        drop(killers);
+        Ok(Served { ending, hidden_later, planted, egress, limits: cgroup.describe() })
     }
-    let (Ended { ending, hidden_later, killers, egress }, planted) = result?;
-    let egress = egress.finish();
-    drop(killers);
-    Ok(Served { ending, hidden_later, planted, egress, limits: cgroup.describe() })
 }
 
 /// What the relay carries, and its ends out here.
@@ -235,6 +265,7 @@ fn stand_by(
     // that is not dumpable belong to root.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))?;
+    descriptors_left()?;
     // While init builds the jail.
     let egress = Egress::start(run.egress, run.limits, Arc::clone(recorder))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -242,6 +273,15 @@ fn stand_by(
         .build()
         .map_err(|error| Error::setup(format!("cannot start the event loop: {error}")))?;
     runtime.block_on(serve(run, starting, control, recorder, egress, stdio, tell))
+}
+
+/// Whether there are descriptors for the event loop, whose library panics when one of its own cannot be had.
+fn descriptors_left() -> Result<()> {
+    const WANTED: usize = 16;
+    let failed = |error| Error::setup(format!("cannot open a descriptor: {error}")).hint(start::OPEN_FILES);
+    let first = std::fs::File::open("/dev/null").map_err(failed)?;
+    let others = (1..WANTED).map(|_| first.try_clone()).collect::<std::io::Result<Vec<_>>>();
+    others.map(drop).map_err(failed)
 }
 
 async fn serve(

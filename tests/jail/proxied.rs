@@ -17,6 +17,7 @@ use jail::launch::confine::{Capabilities, Confinement};
 use jail::launch::init::Setup;
 use jail::launch::message::{Channel, Ending, FromInit, Stdio, ToInit};
 use jail::launch::network::{self, Listeners, Network, Redirection};
+use jail::launch::shares::Shares;
 use jail::launch::{idmap, start};
 use jail::plan::Mount;
 use jail::plan::network::{Egress, NetworkPlan};
@@ -155,11 +156,12 @@ fn stand(arguments: &[String]) -> Result<ExitCode, Failed> {
             seccomp: plan.seccomp.compile()?,
         },
         sessions: Sessions::open().and_then(|sessions| sessions.directory()).map_err(|error| error.to_string())?,
-        leases: Vec::new(),
-        spares: None,
     };
     let launched = start::launch(&plan, setup, ours, &Cgroup::default())
-        .and_then(start::Starting::stands)
+        .and_then(|starting| {
+            starting.share(&Shares::default());
+            starting.stands()
+        })
         .map_err(|error| error.to_string())?;
     let arrived = Arrived::default();
     let listeners = launched.listeners;
