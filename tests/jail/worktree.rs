@@ -7,7 +7,7 @@ use libtest_mimic::Failed;
 
 use crate::checks::{ensure, same, unchanged};
 use crate::needs::{Needing, test};
-use crate::scene::{SECRET, Scene, printed};
+use crate::scene::{SECRET, Scene, printed, succeeded};
 
 /// The tests of this file.
 pub fn trials() -> Vec<Needing> {
@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Needing> {
         test("fs_020_another_worktree_cannot_be_changed", others),
         test("fs_020_a_forged_git_file_is_refused", forged),
         test("fs_020_a_git_file_that_names_a_repository_without_back_pointer_is_refused", no_back_pointer),
+        test("fs_020_the_repository_of_another_submodule_is_refused", foreign_submodule),
         test("fs_020_a_git_link_out_of_the_workspace_is_refused", link_out),
         test("fs_020_a_read_only_linked_worktree_changes_nothing", read_only),
         test("fs_020_worktrees_inside_their_repository_work", inside),
@@ -169,6 +170,23 @@ fn no_back_pointer() -> Result<(), Failed> {
     scene.outside_ok("echo \"gitdir: $(cd ../main/.git && pwd)\" > .git")?;
     same(&scene.git(&["branch", "--show-current"])?.as_str(), &"main\n")?;
     refused(&scene)
+}
+
+/// The workspace names the git directory of another submodule, which names that submodule's tree.
+fn foreign_submodule() -> Result<(), Failed> {
+    let scene = linked()?;
+    scene.outside_ok(
+        "cd ../main; mkdir -p .git/modules sub; git init -q --separate-git-dir=.git/modules/sub sub
+        git -C sub config core.worktree ../../../sub",
+    )?;
+    scene.outside_ok("echo \"gitdir: $(cd ../main/.git/modules/sub && pwd)\" > .git")?;
+    let tree = scene.outside_ok("git rev-parse --show-toplevel")?;
+    ensure(tree.trim_end().ends_with("/main/sub"), || format!("git takes {tree} for the working tree"))?;
+    refused(&scene)?;
+    // The positive control: it is used where it names this tree.
+    scene.outside_ok("git --git-dir=../main/.git/modules/sub config core.worktree \"$PWD\"")?;
+    let output = scene.inside("git rev-parse --show-toplevel")?;
+    succeeded("the tree it names", &output)
 }
 
 fn link_out() -> Result<(), Failed> {
