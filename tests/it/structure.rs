@@ -123,6 +123,8 @@ fn unsafe_code_lies_in_sys_only() {
 fn an_event_loop_is_started_by_the_supervisor_only() {
     let starts: Vec<PathBuf> = sources("src")
         .into_iter()
+        // A module's own tests may run what they test.
+        .map(|(path, text)| (path, text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()))
         .filter(|(_, text)| code(text).any(|line| line.contains("tokio::runtime") || line.contains("tokio::main")))
         .map(|(path, _)| path)
         .collect();
