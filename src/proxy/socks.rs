@@ -3,7 +3,7 @@
 //! CONNECT without authentication is all there is: who can reach the proxy is inside the jail, and no other command opens
 //! a connection that the policy has a rule for.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use thiserror::Error;
 
@@ -227,8 +227,8 @@ impl<'a> Reader<'a> {
             return Err(SocksError::Malformed.into());
         }
         let host = match self.byte()? {
-            1 => Host::Address(IpAddr::V4(Ipv4Addr::from(self.array::<4>()?))),
-            4 => Host::Address(IpAddr::V6(Ipv6Addr::from(self.array::<16>()?))),
+            1 => Host::from(IpAddr::from(self.array::<4>()?)),
+            4 => Host::from(IpAddr::from(self.array::<16>()?)),
             3 => {
                 let length = self.byte()?;
                 Host::from_wire(self.take(length.into())?).map_err(SocksError::Host)?
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
         self.text()?;
         let host = match address {
             [0, 0, 0, last] if last != 0 => Host::from_wire(self.text()?).map_err(SocksError::Host)?,
-            address => Host::Address(IpAddr::V4(address.into())),
+            address => Host::from(IpAddr::from(address)),
         };
         Ok(Request { host, port, len: self.at })
     }

@@ -34,6 +34,9 @@ fn px_017_a_request_says_where_it_goes() {
     assert_eq!(wanted(&five(1, 1, &[192, 0, 2, 1], 22)), Some(("192.0.2.1".into(), 22, 10)));
     let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     assert_eq!(wanted(&five(1, 4, &address, 1)), Some(("[2001:db8::1]".into(), 1, 22)));
+    // One host, one spelling: a rule about the IPv4 address is about this one.
+    let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1];
+    assert_eq!(wanted(&five(1, 4, &mapped, 22)), Some(("192.0.2.1".into(), 22, 22)));
     // The name of an address is that address, not a name that may be looked up.
     assert_eq!(wanted(&name(b"192.0.2.1")), Some(("192.0.2.1".into(), 443, 16)));
 
