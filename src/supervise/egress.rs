@@ -32,7 +32,14 @@ pub struct Egress {
 
 impl Egress {
     /// Starts the thread. It serves nothing before [`Egress::serve`].
-    pub fn start(policy: &EgressPolicy, limits: &LimitsPolicy, recorder: Arc<Mutex<Recorder>>) -> Result<Self> {
+    ///
+    /// `descriptors` is how many connections there are descriptors for.
+    pub fn start(
+        policy: &EgressPolicy,
+        limits: &LimitsPolicy,
+        descriptors: usize,
+        recorder: Arc<Mutex<Recorder>>,
+    ) -> Result<Self> {
         let (tell, notices) = mpsc::unbounded_channel();
         let (sockets, given) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
@@ -41,7 +48,6 @@ impl Egress {
         let parents = Parents::read(variable).map_err(|error| {
             Error::setup(error).hint("name one as http://HOST:PORT, or unset the variable to connect directly")
         })?;
-        let descriptors = raise_descriptor_limit();
         let shared = Shared {
             gate: Gate::new(Arc::new(policy.clone())),
             resolver: Resolver::default(),
@@ -146,7 +152,7 @@ fn run(shared: Arc<Shared>, sockets: oneshot::Receiver<Sockets>, stop: oneshot::
 }
 
 /// Raises the supervisor's own limit as far as it may; returns how many connections its descriptors suffice for.
-fn raise_descriptor_limit() -> usize {
+pub fn raise_descriptor_limit() -> usize {
     let Ok((mut soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return bounds::CONNECTIONS };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
         soft = hard;

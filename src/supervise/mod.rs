@@ -3,6 +3,7 @@
 pub mod control;
 pub mod egress;
 pub mod exec;
+pub mod harden;
 pub mod jail;
 pub mod leave;
 pub mod leftovers;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::control;
-use super::egress::Egress;
+use super::egress::{self, Egress};
+use super::harden;
 use super::jail::{Jail, Turn};
 use super::leftovers::Leftovers;
 use super::pipes::Pipes;
@@ -232,8 +233,10 @@ impl Launching {
             }
         };
         starting.share(leftovers.shares());
-        let serving = sockets.map(|sockets| published.serve(sockets)).transpose();
-        let result = serving.and_then(|_serving| stand_by(run, starting, control, recorder, (&stdio, outside), tell));
+        let result = give_up(run).and_then(|connections| {
+            let _serving = sockets.map(|sockets| published.serve(sockets)).transpose()?;
+            stand_by(run, starting, control, recorder, connections, (&stdio, outside), tell)
+        });
         // While init takes its namespaces down: in the workspace it has done everything.
         let result = result.and_then(|served| Ok((served, planted(run, recorder)?)));
         // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
@@ -252,22 +255,31 @@ impl Launching {
 /// What the relay carries, and its ends out here.
 type Stdio<'a> = (&'a stdio::StdioPlan, [Option<OwnedFd>; 3]);
 
+/// Gives up what the supervisor needs no longer, before its first thread: each one inherits that. Returns how many
+/// connections its descriptors suffice for.
+fn give_up(run: &Run<'_>) -> Result<usize> {
+    // Its memory holds the user's environment: no core dump, no tracer. Not earlier, because the id maps of a process
+    // that is not dumpable belong to root.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))?;
+    descriptors_left()?;
+    let connections = egress::raise_descriptor_limit();
+    harden::apply(run.plan.landlock.abi, run.plan.seccomp.arch, &[run.state.to_owned()])?;
+    Ok(connections)
+}
+
 /// Serves a jail as soon as it stands. It ends with the channel, however this returns.
 fn stand_by(
     run: &Run<'_>,
     starting: Starting,
     control: OwnedFd,
     recorder: &SharedRecorder,
+    connections: usize,
     stdio: Stdio<'_>,
     tell: Tell<'_>,
 ) -> Result<Ended> {
-    // Its memory holds the user's environment: no core dump, no tracer. Not earlier, because the id maps of a process
-    // that is not dumpable belong to root.
-    nix::sys::prctl::set_dumpable(false)
-        .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))?;
-    descriptors_left()?;
     // While init builds the jail.
-    let egress = Egress::start(run.egress, run.limits, Arc::clone(recorder))?;
+    let egress = Egress::start(run.egress, run.limits, connections, Arc::clone(recorder))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

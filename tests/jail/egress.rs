@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Needing> {
         test("nt_011_an_address_with_an_allowed_server_name_is_refused", address_with_name),
         test("a_request_by_socks_arrives", by_socks),
         test("px_022_the_hosts_proxy_gets_what_the_policy_allows", chained),
+        test("sv_018_the_supervisor_gives_up_what_it_does_not_need", supervisor_gives_up),
         test("px_017_socks_serves_connect_alone", socks_connect_alone),
     ]
 }
@@ -488,4 +489,31 @@ fn chained() -> Result<(), Failed> {
     same(&output.status.code(), &Some(125))?;
     has("error", &printed(&output), "HTTPS_PROXY")?;
     lacks("error", &printed(&output), "secret")
+}
+
+/// The supervisor reads what the jail sends, so it keeps nothing that whoever takes it over could use.
+fn supervisor_gives_up() -> Result<(), Failed> {
+    let world = World::new()?;
+    let handshake = world.handshake("tls.test");
+    let address = format!("tls.test:{}", world.tls.port());
+    let program = std::env::current_exe()?.display().to_string();
+    let steps = [&handshake, &get("/", "tls.test"), "end"];
+    let mut command = world.command(&[&[program.as_str(), "say", &address], &steps[..], &["sleep:2000"]].concat())?;
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Once something arrived, every thread is there.
+    let mut tries = 0;
+    while world.tls.connections().is_empty() && tries < 200 {
+        tries += 1;
+    }
+    let mut threads = 0;
+    for entry in fs::read_dir(format!("/proc/{}/task", child.id()))? {
+        let status = fs::read_to_string(entry?.path().join("status"))?;
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "Seccomp_filters:\t"] {
+            has("supervisor", &status, line)?;
+        }
+        threads += 1;
+    }
+    ensure(threads >= 2, || format!("{threads} threads"))?;
+    let output = child.wait_with_output()?;
+    has("answer", &printed(&output), ANSWER)
 }

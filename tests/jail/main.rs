@@ -19,6 +19,7 @@ mod egress;
 mod evade;
 mod git;
 mod granted;
+mod harden;
 mod hidden;
 mod interactive;
 mod layers;
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "say") {
         return say::run(&arguments[1..]);
     }
+    if arguments.first().is_some_and(|first| first == "harden") {
+        return harden::run(&arguments[1..]);
+    }
     if arguments.first().is_some_and(|first| first == "without") {
         return without::run(&arguments[1..]);
     }
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         git::trials(),
         descriptors::trials(),
         granted::trials(),
+        harden::trials(),
         hidden::trials(),
         lifecycle::trials(),
         privilege::trials(),

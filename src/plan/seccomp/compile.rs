@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use seccompiler::sock_filter;
 use thiserror::Error;
 
-use super::{Arch, Case, Half, Rule, Test, UNKNOWN, Verdict, rows};
+use super::{Arch, Case, Half, Refusal, Rule, Test, UNKNOWN, Verdict, rows};
 
 /// A compiled filter. Install it with [`seccompiler::apply_filter`].
 #[derive(Debug, Clone)]
@@ -69,13 +69,22 @@ const RET_ALLOW: u32 = 0x7FFF_0000;
 ///
 /// When two rows share a number or a rule is longer than a jump reaches.
 pub fn compile(arch: Arch) -> Result<Program, CompileError> {
+    compile_without(arch, &[])
+}
+
+/// The same, with some calls refused whatever the table says.
+///
+/// # Errors
+///
+/// See [`compile`].
+pub fn compile_without(arch: Arch, refused: &[&str]) -> Result<Program, CompileError> {
     let mut instructions = vec![
         op(LOAD, OFFSET_ARCH),
         jump(JUMP_EQ, arch.audit(), 1, 0),
         op(RETURN, RET_KILL_PROCESS),
         op(LOAD, OFFSET_NUMBER),
     ];
-    instructions.extend(tree(&ranges(arch)?));
+    instructions.extend(tree(&ranges(arch, refused)?));
     Ok(Program { instructions })
 }
 
@@ -86,7 +95,7 @@ struct Range {
 }
 
 /// Splits all 32-bit numbers into ranges; those of x32 and of newer kernels are the last one.
-fn ranges(arch: Arch) -> Result<Vec<Range>, CompileError> {
+fn ranges(arch: Arch, refused: &[&str]) -> Result<Vec<Range>, CompileError> {
     let mut by_number = BTreeMap::new();
     for row in rows() {
         let Some(number) = row.number(arch) else {
@@ -107,7 +116,8 @@ fn ranges(arch: Arch) -> Result<Vec<Range>, CompileError> {
         if number > next {
             push(next, vec![ret(UNKNOWN)]);
         }
-        push(number, rule(row.name, row.rule)?);
+        let refused = refused.contains(&row.name).then_some(Rule::Always(Verdict::Refuse(Refusal::Perm)));
+        push(number, rule(row.name, refused.unwrap_or(row.rule))?);
         next = number + 1;
     }
     push(next, vec![ret(UNKNOWN)]);

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use compile::{CompileError, Program, compile};
+pub use compile::{CompileError, Program, compile, compile_without};
 
 /// A machine architecture the table has numbers for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
