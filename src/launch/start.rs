@@ -195,6 +195,13 @@ fn explain_map(name: &str, error: &io::Error) -> Error {
         .hint(namespace_remedy())
 }
 
+/// What to do where Landlock is missing.
+pub const LANDLOCK: &str = "Landlock needs Linux 5.19 or later with `landlock` among the boot parameter lsm=; in a container its filter \
+     may hide it: --security-opt seccomp=unconfined";
+
+/// What to do where seccomp is missing.
+pub const SECCOMP: &str = "jail needs a kernel with CONFIG_SECCOMP_FILTER; a filter around it may refuse more";
+
 /// What to do when descriptors run out.
 pub const OPEN_FILES: &str = "the limit on open files is too low: see `ulimit -n`; 64 are enough";
 
@@ -274,11 +281,8 @@ pub fn explain(failure: &Failure) -> Error {
              root is the initial RAM disk",
         ),
         Step::Root | Step::Pivot if matches!(errno, Errno::EPERM | Errno::EACCES) => error.hint(namespace_remedy()),
-        Step::Landlock => error.hint(
-            "Landlock needs Linux 5.19 or later with `landlock` among the boot parameter lsm=; in a container its filter \
-             may hide it: --security-opt seccomp=unconfined",
-        ),
-        Step::Seccomp => error.hint("jail needs a kernel with CONFIG_SECCOMP_FILTER; a filter around it may refuse more"),
+        Step::Landlock => error.hint(LANDLOCK),
+        Step::Seccomp => error.hint(SECCOMP),
         _ => error.hint("`jail doctor` says what this machine can enforce"),
     }
 }

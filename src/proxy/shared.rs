@@ -131,8 +131,8 @@ mod tests {
     use crate::audit::Recorder;
     use crate::proxy::ledger::Notice;
 
-    #[test]
-    fn sv_004_a_panic_in_a_task_ends_the_run() {
+    #[tokio::test]
+    async fn sv_004_a_panic_in_a_task_ends_the_run() {
         let directory = tempfile::tempdir().unwrap();
         let recorder = Recorder::create(directory.path(), "0123456789ab").unwrap();
         let (tell, mut notices) = mpsc::unbounded_channel();
@@ -146,14 +146,11 @@ mod tests {
             limits: Limits::default(),
             own: Vec::new(),
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            shared.spawn(async {});
-            shared.spawn(async { panic!("as a test") });
-            // Whoever serves is told to stop, and the supervisor why.
-            shared.ledger.failed().await;
-            assert!(matches!(notices.recv().await, Some(Notice::Failed(_))));
-            assert!(notices.try_recv().is_err());
-        });
+        shared.spawn(async {});
+        shared.spawn(async { panic!("as a test") });
+        // Whoever serves is told to stop, and the supervisor why.
+        shared.ledger.failed().await;
+        assert!(matches!(notices.recv().await, Some(Notice::Failed(_))));
+        assert!(notices.try_recv().is_err());
     }
 }

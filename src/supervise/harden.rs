@@ -12,6 +12,7 @@ use landlock::{
 };
 
 use crate::error::{Error, Layer, Result};
+use crate::launch::start;
 use crate::plan::seccomp::{self, Arch};
 
 /// Calls that the workload may make and the supervisor does not need.
@@ -26,11 +27,15 @@ pub fn apply(landlock_abi: u32, arch: Arch, own: &[PathBuf]) -> Result<()> {
     nix::sys::prctl::set_no_new_privs()
         .map_err(|errno| Error::setup(format!("cannot set PR_SET_NO_NEW_PRIVS: {}", errno.desc())))?;
     give_up_writing(landlock_abi, own).map_err(|error| {
-        Error::setup(format!("cannot confine the supervisor with Landlock: {error}")).layer(Layer::Landlock)
+        Error::setup(format!("cannot confine the supervisor with Landlock: {error}"))
+            .layer(Layer::Landlock)
+            .hint(start::LANDLOCK)
     })?;
     let program = seccomp::compile_without(arch, NEVER).map_err(Error::setup)?;
     seccompiler::apply_filter(program.instructions()).map_err(|error| {
-        Error::setup(format!("cannot confine the supervisor with seccomp: {error}")).layer(Layer::Seccomp)
+        Error::setup(format!("cannot confine the supervisor with seccomp: {error}"))
+            .layer(Layer::Seccomp)
+            .hint(start::SECCOMP)
     })
 }
 
