@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Needing> {
         test("a_request_by_socks_arrives", by_socks),
         test("px_022_the_hosts_proxy_gets_what_the_policy_allows", chained),
         test("sv_018_the_supervisor_gives_up_what_it_does_not_need", supervisor_gives_up),
+        test("dn_003_a_name_that_leads_to_this_machine_is_refused", private_address),
         test("px_017_socks_serves_connect_alone", socks_connect_alone),
     ]
 }
@@ -516,4 +517,20 @@ fn supervisor_gives_up() -> Result<(), Failed> {
     ensure(threads >= 2, || format!("{threads} threads"))?;
     let output = child.wait_with_output()?;
     has("answer", &printed(&output), ANSWER)
+}
+
+/// A name that the policy allows and that leads to this machine: nothing but a rule with `resolve` opens that way.
+fn private_address() -> Result<(), Failed> {
+    let world = World::new()?;
+    let port = world.plain.port();
+    let outside = world.say_outside(&format!("localhost:{port}"), &[&get("/", "localhost"), "answer"])?;
+    has("outside", &outside, ANSWER)?;
+    world.plain.forget();
+    world.allow(&format!("[[allow]]\nhost = \"localhost\"\nports = [{port}]\ntunnel = true\n"))?;
+    let authority = format!("localhost:{port}");
+    let said = world.say(PROXY, &[&connect(&authority), "end"])?;
+    has("CONNECT", &said, "\"reason\":\"address_not_public\"")?;
+    let said = world.say(PROXY, &[&get(&format!("http://{authority}/"), &authority), "end"])?;
+    has("URL", &said, "\"reason\":\"address_not_public\"")?;
+    same(&world.plain.connections().len(), &0)
 }
