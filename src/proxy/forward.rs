@@ -44,8 +44,6 @@ pub enum End {
     Broken,
     /// Nothing passed for too long.
     Idle,
-    /// As many bytes passed as may.
-    Spent,
 }
 
 /// How many bytes have passed, readable while they do.
@@ -87,14 +85,13 @@ impl Default for Patience {
     }
 }
 
-/// Carries bytes both ways until both sides are done. `most` bounds the bytes that pass from now on.
+/// Carries bytes both ways until both sides are done.
 pub async fn both_ways(
     client: &TcpStream,
     server: &TcpStream,
     pipes: &Arc<Pipes>,
     patience: Patience,
     tally: &Tally,
-    most: Option<u64>,
 ) -> End {
     let (mut up, mut down) = (Way::new(None), Way::new(None));
     let mut clock = pin!(sleep_until((Instant::now() + patience.open).into()));
@@ -102,13 +99,7 @@ pub async fn both_ways(
     let mut since = Instant::now();
     let end = poll_fn(|context| {
         loop {
-            if let Some(most) = most {
-                up.left_to_carry = Some(most.saturating_sub(up.moved).saturating_sub(down.moved));
-            }
             let upwards = up.carry(context, client, server, pipes);
-            if let Some(most) = most {
-                down.left_to_carry = Some(most.saturating_sub(up.moved).saturating_sub(down.moved));
-            }
             let downwards = down.carry(context, server, client, pipes);
             let moved = (up.moved, down.moved);
             if moved != seen {
@@ -119,9 +110,6 @@ pub async fn both_ways(
             }
             if up.state == State::Cut || down.state == State::Cut {
                 return Poll::Ready(End::Broken);
-            }
-            if most.is_some_and(|most| moved.0.saturating_add(moved.1) >= most) {
-                return Poll::Ready(End::Spent);
             }
             if upwards.is_ready() && downwards.is_ready() {
                 let whole = up.state == State::Done && down.state == State::Done;
@@ -142,10 +130,10 @@ pub async fn both_ways(
     })
     .await;
     // What was cut off must not look complete to whoever still listens. Who got everything keeps it.
-    if end == End::Spent || down.state != State::Done {
+    if down.state != State::Done {
         reset(client);
     }
-    if end == End::Spent || up.state != State::Done {
+    if up.state != State::Done {
         reset(server);
     }
     end

@@ -101,6 +101,16 @@ impl Refusal {
 }
 
 /// The proof that the gate let a host and port through. It opens one connection.
+///
+/// Nobody else makes one:
+///
+/// ```compile_fail,E0451
+/// use jail::policy::host::Host;
+/// use jail::proxy::gate::{Entry, Permit, Wanted};
+///
+/// let wanted = Wanted { entry: Entry::Connect, host: Host::parse("example.com").unwrap(), port: 443 };
+/// let permit = Permit { wanted, rule: 0, pins: Vec::new(), raw: true };
+/// ```
 #[derive(Debug)]
 pub struct Permit {
     wanted: Wanted,
@@ -127,6 +137,16 @@ impl Permit {
 }
 
 /// The proof that the gate has seen what a program says to a host and port.
+///
+/// Nobody else makes one:
+///
+/// ```compile_fail,E0451
+/// use jail::policy::host::Host;
+/// use jail::proxy::gate::Clearance;
+///
+/// let host = Host::parse("example.com").unwrap();
+/// let clearance = Clearance { host, port: 443, rule: "".into(), tunnel: true };
+/// ```
 #[derive(Debug)]
 pub struct Clearance {
     host: Host,

@@ -78,7 +78,7 @@ impl Tunnel {
         let idle = shared.limits.idle_time;
         let patience = Patience { open: idle, half_closed: idle.min(bounds::IDLE_HALF_CLOSED) };
         let tally = self.upstream.opened().tally();
-        forward::both_ways(&self.client.stream, self.upstream.stream(), &shared.pipes, patience, tally, None).await;
+        forward::both_ways(&self.client.stream, self.upstream.stream(), &shared.pipes, patience, tally).await;
     }
 }
 
