@@ -33,6 +33,8 @@ mod persist;
 mod places;
 mod privilege;
 mod proc;
+mod programs;
+mod programs_registries;
 mod proxied;
 mod pty;
 mod publish;
@@ -102,6 +104,8 @@ fn main() -> ExitCode {
         persist::trials(),
         places::trials(),
         proc::trials(),
+        programs::trials(),
+        programs_registries::trials(),
         publish::trials(),
         readme::trials(),
         session::trials(),

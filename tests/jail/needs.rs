@@ -1,5 +1,6 @@
 //! What a test needs of the machine.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -17,8 +18,15 @@ pub struct Needing {
 pub enum Need {
     /// Nothing.
     Nothing,
-    /// A program on the PATH.
+    /// A program on the PATH, or among those for administrators.
     Program(&'static str),
+    /// Several of them.
+    Programs(&'static [&'static str]),
+    /// A module of python3 as it is inside a jail.
+    Python(&'static str),
+    /// The compiler. Never missing: whoever builds this program has it, and another user that only runs it has nothing
+    /// to show.
+    Compiler,
     /// cargo and a published crate that it has downloaded. Never missing: whoever builds this program has both, and
     /// another user that only runs it has nothing to show.
     Registry,
@@ -43,9 +51,15 @@ pub fn apply(test: Needing) -> Trial {
     let root = nix::unistd::geteuid().is_root();
     let missing = match (jail_works(), test.need) {
         (Err(reason), _) => Some(reason.clone()),
-        (Ok(()), Need::Program(program)) if !on_path(program) => Some(format!("needs {program}")),
+        (Ok(()), Need::Program(program)) => lacking(&[program]),
+        (Ok(()), Need::Programs(programs)) => lacking(programs),
+        (Ok(()), Need::Python(module)) if !has_module(module) => Some(format!("needs {module} for python3")),
+        (Ok(()), Need::Compiler) if program("rustc").is_none() || !compiles() => {
+            return Trial::test(format!("{} (as a user of the compiler only)", test.name), || Ok(()))
+                .with_ignored_flag(true);
+        }
         // The other user's run of the same suite shows these; see .ci/run.
-        (Ok(()), Need::Registry) if !on_path("cargo") || crate::session::published_crate().is_none() => {
+        (Ok(()), Need::Registry) if program("cargo").is_none() || crate::session::published_crate().is_none() => {
             return Trial::test(format!("{} (as a user of cargo only)", test.name), || Ok(())).with_ignored_flag(true);
         }
         (Ok(()), Need::Root) if !root => {
@@ -63,8 +77,28 @@ pub fn apply(test: Needing) -> Trial {
     Trial::test(format!("{} ({reason})", test.name), || Ok(())).with_ignored_flag(true)
 }
 
-fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|entry| entry.join(program).exists()))
+/// Where a program is.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let administrators = ["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(administrators).map(|entry| entry.join(name)).find(|path| path.exists())
+}
+
+fn lacking(programs: &[&str]) -> Option<String> {
+    let missing: Vec<&str> = programs.iter().copied().filter(|name| program(name).is_none()).collect();
+    if missing.is_empty() { None } else { Some(format!("needs {}", missing.join(", "))) }
+}
+
+/// Whether the compiler is more than a front that knows no tool chain.
+fn compiles() -> bool {
+    Command::new("rustc").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// Asked of the system's python3: what a version manager installs in a home is not there inside.
+fn has_module(module: &str) -> bool {
+    let mut command = Command::new("python3");
+    command.args(["-c", &format!("import {module}")]).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Whether this machine can hold a jail, asked of the program itself.

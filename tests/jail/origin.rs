@@ -10,7 +10,7 @@ use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -31,6 +31,8 @@ impl Authority {
         // Another name than its certificates have, or OpenSSL takes those for signed by themselves.
         params.distinguished_name.push(DnType::CommonName, "authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Strict clients, such as Python from 3.13 on, insist on it.
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         fs::write(file, issuer.pem())?;
         Ok(Self { issuer, file: file.to_owned() })
@@ -41,10 +43,22 @@ impl Authority {
         &self.file
     }
 
-    fn config(&self, names: &[&str]) -> Result<Arc<ServerConfig>, Failed> {
+    /// A certificate for these names and its key, as PEM.
+    pub fn certificate(&self, names: &[&str]) -> Result<(String, String), Failed> {
+        let (certificate, key) = self.sign(names)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    fn sign(&self, names: &[&str]) -> Result<(rcgen::Certificate, KeyPair), Failed> {
         let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
+        let mut params = CertificateParams::new(names)?;
+        params.use_authority_key_identifier_extension = true;
+        Ok((params.signed_by(&key, &self.issuer)?, key))
+    }
+
+    fn config(&self, names: &[&str]) -> Result<Arc<ServerConfig>, Failed> {
+        let (certificate, key) = self.sign(names)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -88,11 +102,26 @@ impl Origin {
     /// Plain HTTP/1.1. `/bytes/N` is N bytes, `/chunked/N` the same in chunks, `/echo` what was sent, anything else
     /// [`ANSWER`].
     pub fn http(address: &str) -> Result<Self, Failed> {
-        Self::start(address, |stream, log| serve_http(&mut Tee { stream, log }))
+        Self::http_with(address, answer)
+    }
+
+    /// Plain HTTP/1.1 with answers of the test's own.
+    pub fn http_with(address: &str, answers: impl Answers) -> Result<Self, Failed> {
+        Self::start(address, move |stream, log| serve_http(&mut Tee { stream, log }, &answers))
     }
 
     /// The same over TLS, with a certificate for these names.
     pub fn https(address: &str, authority: &Authority, names: &[&str]) -> Result<Self, Failed> {
+        Self::https_with(address, authority, names, answer)
+    }
+
+    /// HTTP/1.1 over TLS with answers of the test's own.
+    pub fn https_with(
+        address: &str,
+        authority: &Authority,
+        names: &[&str],
+        answers: impl Answers,
+    ) -> Result<Self, Failed> {
         let config = authority.config(names)?;
         Self::start(address, move |stream, log| {
             let connection = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
@@ -100,7 +129,7 @@ impl Origin {
             tls.conn.complete_io(&mut tls.sock)?;
             log.server_name(tls.conn.server_name());
             let mut tls = Tee { stream: tls, log };
-            serve_http(&mut tls)?;
+            serve_http(&mut tls, &answers)?;
             tls.stream.conn.send_close_notify();
             tls.flush()
         })
@@ -246,8 +275,69 @@ impl<S: Write> Write for Tee<S> {
     }
 }
 
+/// A request that arrived.
+#[derive(Debug)]
+pub struct Request {
+    /// Its method.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The whole head.
+    pub head: String,
+    /// The body, without its framing.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// What a request is answered with.
+pub enum Response {
+    /// A status, fields (`Name: value`) and a body.
+    Whole(u16, Vec<String>, Vec<u8>),
+    /// A body in chunks.
+    Chunked(Vec<u8>),
+    /// Whatever this says on the connection, which is closed then.
+    Own(Box<dyn FnOnce(&mut dyn Stream) -> io::Result<()>>),
+}
+
+impl Response {
+    /// 200 with a body.
+    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
+        Self::Whole(200, Vec::new(), body.into())
+    }
+}
+
+/// Both directions of a connection.
+pub trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+/// Answers requests.
+pub trait Answers: Fn(&Request) -> Response + Send + Sync + 'static {}
+
+impl<F: Fn(&Request) -> Response + Send + Sync + 'static> Answers for F {}
+
+/// What an origin answers when the test says nothing else.
+pub fn answer(request: &Request) -> Response {
+    let number = |prefix: &str| request.target.strip_prefix(prefix).and_then(|rest| rest.parse::<usize>().ok());
+    match (number("/bytes/"), number("/chunked/"), request.target.as_str()) {
+        (Some(length), ..) => Response::ok(vec![b'x'; length]),
+        (_, Some(length), _) => Response::Chunked(vec![b'y'; length]),
+        (.., "/echo") => Response::ok(request.body.clone()),
+        _ => Response::ok(ANSWER),
+    }
+}
+
 /// Serves requests until the client leaves.
-fn serve_http(stream: &mut (impl Read + Write)) -> io::Result<()> {
+fn serve_http(stream: &mut (impl Read + Write), answers: &impl Answers) -> io::Result<()> {
     let mut read = Vec::new();
     let mut buffer = [0; 65536];
     loop {
@@ -260,49 +350,48 @@ fn serve_http(stream: &mut (impl Read + Write)) -> io::Result<()> {
                 more => read.extend_from_slice(&buffer[..more]),
             }
         };
-        let field = |name: &str| {
-            head.lines().find_map(|line| {
-                let (key, value) = line.split_once(':')?;
-                key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-            })
-        };
-        if field("expect").is_some() {
+        let mut words = head.split(' ').map(str::to_owned);
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let mut request = Request { method, target, head, body: Vec::new() };
+        if request.field("expect").is_some() {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let body = if field("transfer-encoding").is_some() {
+        request.body = if request.field("transfer-encoding").is_some() {
             chunks(stream, &mut read)?
         } else {
-            exactly(stream, &mut read, field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0))?
+            let length = request.field("content-length").and_then(|length| length.parse().ok());
+            exactly(stream, &mut read, length.unwrap_or(0))?
         };
-        let mut words = head.split(' ');
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let number = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.parse::<usize>().ok());
-        let (content, chunked) = match (number("/bytes/"), number("/chunked/"), path) {
-            (Some(length), ..) => (vec![b'x'; length], false),
-            (_, Some(length), _) => (vec![b'y'; length], true),
-            (.., "/echo") => (body, false),
-            _ => (ANSWER.as_bytes().to_vec(), false),
-        };
-        let framing = match chunked {
-            true => "Transfer-Encoding: chunked".to_owned(),
-            false => format!("Content-Length: {}", content.len()),
-        };
-        let mut answer = format!("HTTP/1.1 200 OK\r\nAlt-Svc: h3=\":443\"\r\n{framing}\r\n\r\n").into_bytes();
-        if method != "HEAD" {
-            if chunked {
-                for chunk in content.chunks(1000) {
-                    answer.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        let mut answer = Vec::new();
+        match answers(&request) {
+            Response::Own(speak) => {
+                speak(stream)?;
+                return stream.flush();
+            }
+            Response::Whole(status, fields, body) => {
+                let length = body.len();
+                write!(answer, "HTTP/1.1 {status} OK\r\nAlt-Svc: h3=\":443\"\r\nContent-Length: {length}\r\n")?;
+                for field in fields {
+                    write!(answer, "{field}\r\n")?;
+                }
+                answer.extend_from_slice(b"\r\n");
+                if request.method != "HEAD" {
+                    answer.extend_from_slice(&body);
+                }
+            }
+            Response::Chunked(body) => {
+                answer.extend_from_slice(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                for chunk in body.chunks(1000) {
+                    write!(answer, "{:x}\r\n", chunk.len())?;
                     answer.extend_from_slice(chunk);
                     answer.extend_from_slice(b"\r\n");
                 }
                 answer.extend_from_slice(b"0\r\n\r\n");
-            } else {
-                answer.extend_from_slice(&content);
             }
         }
         stream.write_all(&answer)?;
         stream.flush()?;
-        if field("connection").is_some_and(|value| value == "close") {
+        if request.field("connection").is_some_and(|value| value == "close") {
             return Ok(());
         }
     }
@@ -323,8 +412,11 @@ fn chunks(stream: &mut impl Read, read: &mut Vec<u8>) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         while !read.windows(2).any(|window| window == b"\r\n") {
-            let more = exactly(stream, &mut Vec::new(), 1)?;
-            read.extend(more);
+            let mut buffer = [0; 4096];
+            match stream.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => read.extend_from_slice(&buffer[..more]),
+            }
         }
         let end = read.windows(2).position(|window| window == b"\r\n").unwrap_or(0);
         let line: Vec<u8> = read.drain(..end + 2).collect();

@@ -150,7 +150,9 @@ impl<'a> Request<'a> {
         let authority = authority(&head, target, named)?;
         let framing = framing(&head)?;
         let connection = Connection::parse(&head.fields)?;
-        let websocket = WebSocket::parse(&head, &connection, framing != Framing::None)?;
+        // Java says of a handshake that it has a body of no bytes.
+        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+        let websocket = WebSocket::parse(&head, &connection, has_body)?;
         let expects_continue = match head.fields.only(Name::Expect) {
             Ok(None) => false,
             Ok(Some(value)) if value.eq_ignore_ascii_case(b"100-continue") => {
