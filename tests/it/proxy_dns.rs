@@ -238,7 +238,7 @@ fn dn_001_a_refusal_says_why_and_fits() {
         let answer = read(&bytes).answer(Answer::Denied(&text));
         assert!(answer.len() <= MAX_ANSWER, "{}", answer.len());
         let message = Message::from_slice(&answer).unwrap();
-        assert_eq!((message.header().rcode(), message.header_counts().ancount()), (Rcode::REFUSED, 0));
+        assert_eq!((message.header().rcode(), message.header_counts().ancount()), (Rcode::NXDOMAIN, 0));
         let opt = message.opt().unwrap();
         let errors: Vec<ExtendedError<_>> = opt.opt().iter().map(Result::unwrap).collect();
         assert_eq!(errors.len(), 1);
@@ -254,7 +254,7 @@ fn dn_001_a_refusal_says_why_and_fits() {
     // Who did not ask for extensions gets none.
     let answer = read(&ask("evil.test", A)).answer(Answer::Denied("no"));
     let message = Message::from_slice(&answer).unwrap();
-    assert_eq!((message.header().rcode(), message.header_counts().arcount()), (Rcode::REFUSED, 0));
+    assert_eq!((message.header().rcode(), message.header_counts().arcount()), (Rcode::NXDOMAIN, 0));
     let answer = read(&ask("evil.test", A)).answer(Answer::Failed);
     assert_eq!(Message::from_slice(&answer).unwrap().header().rcode(), Rcode::SERVFAIL);
 }

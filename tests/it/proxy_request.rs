@@ -339,6 +339,10 @@ fn px_012_only_a_whole_websocket_handshake_is_passed_on() {
     let stripped = passed_on(&text, &Forward::default()).to_lowercase();
     assert!(!stripped.contains("\nupgrade:") && !stripped.contains("connection:"), "{stripped}");
 
+    // As Java sends it.
+    let empty = get(&format!("{handshake}\r\nContent-Length: 0"));
+    assert!(read(empty.as_bytes()).websocket.is_some());
+
     for (from, to) in [
         ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12"),
         ("Sec-WebSocket-Version: 13", "X: y"),

@@ -34,6 +34,7 @@ mod places;
 mod privilege;
 mod proc;
 mod programs;
+mod programs_nginx;
 mod programs_registries;
 mod proxied;
 mod pty;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         places::trials(),
         proc::trials(),
         programs::trials(),
+        programs_nginx::trials(),
         programs_registries::trials(),
         publish::trials(),
         readme::trials(),

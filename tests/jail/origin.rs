@@ -305,8 +305,11 @@ pub enum Response {
     /// A body in chunks.
     Chunked(Vec<u8>),
     /// Whatever this says on the connection, which is closed then.
-    Own(Box<dyn FnOnce(&mut dyn Stream) -> io::Result<()>>),
+    Own(Box<Speak>),
 }
+
+/// Says something on a connection.
+pub type Speak = dyn FnOnce(&mut dyn Stream) -> io::Result<()>;
 
 impl Response {
     /// 200 with a body.

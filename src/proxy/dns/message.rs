@@ -117,7 +117,8 @@ impl Query<'_> {
     pub fn answer(&self, answer: Answer<'_>) -> Vec<u8> {
         let rcode = match answer {
             Answer::Address(_) | Answer::NoData => Rcode::NOERROR,
-            Answer::Denied(_) => Rcode::REFUSED,
+            // Not REFUSED, after which programs ask again: glibc says "temporary failure", musl waits five seconds.
+            Answer::Denied(_) => Rcode::NXDOMAIN,
             Answer::NotImplemented => Rcode::NOTIMP,
             Answer::Failed => Rcode::SERVFAIL,
         };
