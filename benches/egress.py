@@ -13,7 +13,18 @@ with --user NAME as root. Needs nginx, oha, openssl, curl; squid and tinyproxy w
 import argparse, json, os, pwd, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
 HOST = "origin.test"
-PORTS = {"https": 18443, "http": 18080, "squid": 18128, "tinyproxy": 18888}
+
+
+def free_ports(names):
+    """Ports that nobody has now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+    ports = dict(zip(names, (one.getsockname()[1] for one in sockets)))
+    for one in sockets:
+        one.close()
+    return ports
+
+
+PORTS = free_ports(["https", "http", "squid", "tinyproxy"])
 
 
 def write(path, text):

@@ -56,11 +56,10 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The buffer all connections share.
 pub const BUFFER: usize = 64 * 1024;
 
-/// A direction that has moved so much without a pause goes through a pipe.
+/// A direction that has moved so much in large pieces goes through a pipe, until a smaller piece comes.
 pub const BULK: usize = 64 * 1024;
-
-/// What counts as a pause.
-pub const PAUSE: Duration = Duration::from_millis(10);
+/// What counts as a large piece: a TLS record is no larger.
+pub const LARGE: usize = 16 * 1024;
 
 /// Size asked for a pipe. The kernel gives an ordinary user 64 MiB of pipes altogether.
 pub const PIPE: usize = 256 * 1024;

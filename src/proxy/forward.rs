@@ -223,9 +223,8 @@ struct Way {
     kept: Vec<u8>,
     taken: usize,
     pipe: Option<Pipe>,
-    /// Bytes since the last pause.
+    /// Bytes since the last small piece.
     burst: usize,
-    last: Instant,
     moved: u64,
     left_to_carry: Option<u64>,
     /// The receiver is not told when the sender ends.
@@ -240,7 +239,6 @@ impl Way {
             taken: 0,
             pipe: None,
             burst: 0,
-            last: Instant::now(),
             moved: 0,
             left_to_carry,
             keep_open: false,
@@ -311,11 +309,6 @@ impl Way {
 
     /// Takes something from the sender. An error when it broke off.
     fn take(&mut self, from: &TcpStream, to: &TcpStream, pipes: &Arc<Pipes>) -> io::Result<()> {
-        let now = Instant::now();
-        if now.saturating_duration_since(self.last) > bounds::PAUSE {
-            self.burst = 0;
-        }
-        self.last = now;
         let most = self.left_to_carry.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         if self.burst >= bounds::BULK && self.pipe.is_none() {
             self.pipe = pipes.take();
@@ -334,7 +327,8 @@ impl Way {
         if taken == 0 {
             self.state = State::Ending;
         }
-        self.burst = self.burst.saturating_add(taken);
+        // Messages are cheaper to copy, however fast they follow one another.
+        self.burst = if taken < bounds::LARGE { 0 } else { self.burst.saturating_add(taken) };
         self.moved = self.moved.saturating_add(taken as u64);
         if let Some(left) = &mut self.left_to_carry {
             *left = left.saturating_sub(taken as u64);
