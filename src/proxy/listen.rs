@@ -15,6 +15,7 @@ use super::dns::serve as dns;
 use super::front::speak::Tunnel;
 use super::front::{explicit, transparent};
 use super::shared::Shared;
+use crate::error::Error;
 use crate::sys::net;
 
 /// Sockets that init made in the jail's network namespace.
@@ -59,9 +60,20 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc<Semaphore>
             Ok((stream, _)) => shared.spawn(connection(Arc::clone(&shared), stream, place)),
             // The program has left, or there are no descriptors.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if is_lost(&error) => return shared.ledger.fail(lost(&error)),
             Err(_) => sleep(bounds::ACCEPT_PAUSE).await,
         }
     }
+}
+
+/// Whether nobody will ever be accepted on the listener again, so that waiting is of no use.
+pub fn is_lost(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK))
+}
+
+/// What is said of it.
+pub fn lost(error: &io::Error) -> Error {
+    Error::setup(format!("the policy proxy cannot accept connections: {error}; everything in the jail was killed"))
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, place: OwnedSemaphorePermit) {

@@ -17,6 +17,8 @@ mod crash;
 mod descriptors;
 mod egress;
 mod evade;
+mod faults;
+mod faults_crowd;
 mod git;
 mod granted;
 mod harden;
@@ -71,6 +73,9 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "proxied") {
         return proxied::run(&arguments[1..]);
     }
+    if arguments.first().is_some_and(|first| first == "crowd") {
+        return faults_crowd::run(&arguments[1..]);
+    }
     if arguments.first().is_some_and(|first| first == "set-up") {
         return proxied::set_up();
     }
@@ -90,6 +95,7 @@ fn main() -> ExitCode {
         crash::trials(),
         egress::trials(),
         evade::trials(),
+        faults::trials(),
         git::trials(),
         descriptors::trials(),
         granted::trials(),

@@ -15,6 +15,7 @@ use super::message::{self, Answer, Kind, Parsed};
 use crate::policy::reason::Reason;
 use crate::proxy::bounds;
 use crate::proxy::gate::{Entry, Refusal, Wanted};
+use crate::proxy::listen;
 use crate::proxy::shared::Shared;
 
 /// Answers datagrams for ever.
@@ -50,6 +51,7 @@ pub async fn streams(shared: Arc<Shared>, listener: TcpListener) {
                 });
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if listen::is_lost(&error) => return shared.ledger.fail(listen::lost(&error)),
             Err(_) => sleep(bounds::ACCEPT_PAUSE).await,
         }
     }
