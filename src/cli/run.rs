@@ -42,9 +42,6 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
         count(prepared.plan.guards.len(), "path", "paths"),
         reach::summary(&prepared.loaded.policy.egress, &prepared.plan.network),
     ));
-    for publish in &prepared.plan.network.publish {
-        report.note(format!("port {} inside is at http://127.0.0.1:{}", publish.port, publish.host_port));
-    }
     let run = Run {
         plan: &prepared.plan,
         limits: &prepared.loaded.policy.limits,

@@ -8,6 +8,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, Semaphore};
@@ -18,6 +19,8 @@ use crate::plan::network::NetworkPlan;
 
 /// Clients at once; further ones wait to be accepted.
 const CLIENTS: usize = 512;
+/// Pause after accepting failed.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes on their way in each direction of a connection.
 const BUFFER: usize = 16 * 1024;
 
@@ -61,7 +64,7 @@ impl Published {
     pub fn serve(self, sockets: Channel) -> Result<Serving> {
         let failed = |error: io::Error| Error::setup(format!("cannot serve published ports: {error}"));
         let stop = Arc::new(Notify::new());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("publish".to_owned());
         thread.spawn(move || runtime.block_on(self.run(sockets, &stopped))).map_err(failed)?;
@@ -87,7 +90,7 @@ impl Published {
                             });
                         }
                         // Out of descriptors: some are closed when a client leaves.
-                        Err(_) => tokio::task::yield_now().await,
+                        Err(_) => tokio::time::sleep(PAUSE).await,
                     }
                 }
             });

@@ -233,6 +233,9 @@ impl Launching {
             }
         };
         starting.share(leftovers.shares());
+        for publish in &run.plan.network.publish {
+            (tell.note)(&format!("port {} inside is at http://127.0.0.1:{}", publish.port, publish.host_port));
+        }
         let result = give_up(run).and_then(|connections| {
             let _serving = sockets.map(|sockets| published.serve(sockets)).transpose()?;
             stand_by(run, starting, control, recorder, connections, (&stdio, outside), tell)

@@ -11,7 +11,7 @@ use crate::checks::ensure;
 use crate::needs::{Need, Needing, test, test_with};
 use crate::running::Running;
 use crate::scene::{Scene, printed};
-use crate::tries::{Tries, has, same};
+use crate::tries::{Tries, has, lacks, same};
 
 type Test = Result<(), Failed>;
 
@@ -159,6 +159,8 @@ fn taken_port() -> Test {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     has("message", &text, &format!("cannot publish on 127.0.0.1:{port}"))?;
     has("hint", &text, "--publish HOST_PORT:")?;
+    let output = scene.jail(&["run", "--publish", &port, "--", "true"]).output()?;
+    lacks("before it is", &String::from_utf8_lossy(&output.stderr), "inside is at")?;
     ensure(!scene.path("ran").exists(), || "it ran".to_owned())
 }
 
