@@ -13,7 +13,7 @@ use crate::policy::address::{AddressClass, classify};
 use crate::policy::authority::parse_port;
 use crate::policy::egress::{DEFAULT_PORTS, Ports, Rule};
 use crate::policy::environment::{DANGEROUS, is_dangerous};
-use crate::policy::host::{Host, HostPattern};
+use crate::policy::host::{Host, HostError, HostPattern};
 
 /// What is wrong with a value, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -379,6 +379,38 @@ pub fn host_and_port(text: &str) -> Check<(&str, Option<u16>)> {
     }
 }
 
+/// The host, and the port, that were probably meant by a text that is more than a host: a URL, or one with its port.
+pub fn meant(text: &str) -> Option<(HostPattern, Option<u16>)> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next()?;
+    // What is left of a range of addresses is not what was meant.
+    let range = rest.strip_prefix(authority)?.strip_prefix('/').is_some_and(|bits| bits.parse::<u8>().is_ok());
+    let (host, port) = host_and_port(authority).ok()?;
+    let host = HostPattern::parse(host).ok()?;
+    (!range && host.as_str() != text).then_some((host, port))
+}
+
+/// What to do about a host that cannot be allowed.
+pub fn host_hint(text: &str, error: &HostError) -> Option<String> {
+    let hint = match error {
+        HostError::PublicSuffix { .. } | HostError::Wildcard { .. } => {
+            "name whose hosts are meant: `*.example.com` is one label below, `.example.com` the domain and all below"
+        }
+        HostError::Character { found: '/', .. }
+            if text.split_once('/').is_some_and(|(_, bits)| bits.parse::<u8>().is_ok()) =>
+        {
+            "there are no ranges of addresses: a rule names one, or a name with `resolve`"
+        }
+        _ => {
+            return meant(text).map(|(host, port)| match port {
+                Some(port) => format!("write host = \"{host}\" and ports = [{port}]"),
+                None => format!("write host = \"{host}\""),
+            });
+        }
+    };
+    Some(hint.to_owned())
+}
+
 /// A port.
 pub fn port(number: i64) -> Check<u16> {
     count(number, 1, u16::MAX.into()).map(|number| number as u16)
@@ -397,8 +429,16 @@ pub fn published(text: &str) -> Check<Publish> {
 
 /// `HOST` or `HOST:PORT` as `--allow` takes it: `tunnel = true` for the host, on the port or on 443 and 80.
 pub fn allowed(text: &str) -> Check<Rule> {
-    let (host, port) = host_and_port(text)?;
-    let host = HostPattern::parse(host).map_err(|error| Fault::new(error.to_string()))?;
+    let with_hint = |message: String, hint: Option<String>| {
+        let hint = match meant(text) {
+            Some((host, Some(port))) => Some(format!("--allow {host}:{port}")),
+            Some((host, None)) => Some(format!("--allow {host}")),
+            None => hint,
+        };
+        Fault { message, hint }
+    };
+    let (host, port) = host_and_port(text).map_err(|fault| with_hint(fault.message, None))?;
+    let host = HostPattern::parse(host).map_err(|error| with_hint(error.to_string(), host_hint(host, &error)))?;
     addresses(&host)?;
     let ports = port.map_or_else(|| DEFAULT_PORTS.into(), |port| [port].into());
     Ok(Rule::tunnel(host, Ports::Only(ports)))

@@ -76,13 +76,47 @@ fn from_toml(error: &toml::de::Error, text: &SourceText) -> Problem {
     if let Some((found, expected)) =
         message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
     {
-        let expected = expected.replace("a sequence", "a list").replace("i64", "a whole number");
-        return Problem::new(
-            span,
-            format!("expected {expected}, found {}", found.replace('`', "\"").replace("sequence", "a list")),
-        );
+        return wrong_type(span, found, expected, text);
     }
     Problem::new(span, message.replace('`', "\""))
+}
+
+/// Lists of tables; all else of that name is one bracket too few, or the wrong side of `=`.
+const TABLES: [&str; 5] = ["allow", "ask", "deny", "publish", "credential"];
+
+/// `found` and `expected` are in the words of the library that reads TOML.
+fn wrong_type(span: Range<usize>, found: &str, expected: &str, text: &SourceText) -> Problem {
+    let (kind, value) = found.split_once(' ').unwrap_or((found, ""));
+    let found = match kind {
+        "map" => "a table".to_owned(),
+        "sequence" => "a list".to_owned(),
+        "string" => found.to_owned(),
+        _ => found.trim_end_matches(" as i128").replace('`', ""),
+    };
+    let expected = match expected {
+        "a sequence" => "a list",
+        "i64" => "a whole number",
+        _ if expected.starts_with("struct ") => "a table",
+        _ => expected,
+    };
+    let number = value.trim_matches(['"', '`']).parse::<i64>().ok();
+    let line_start = text.text().get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+    let line = text.text().get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let key = line.split('=').next().unwrap_or_default().trim().trim_matches(['[', ']']);
+    let hint = match (expected, number) {
+        ("a list" | "a table", _) if TABLES.contains(&key) => {
+            Some(format!("write [[{key}]] on a line of its own, and its keys below"))
+        }
+        ("a list", Some(number)) => Some(format!("put it in brackets: [{number}]")),
+        ("a list", None) if kind == "string" => Some(format!("put it in brackets: [{value}]")),
+        ("a whole number", Some(number)) => Some(format!("without quotes: {number}")),
+        _ => None,
+    };
+    let problem = Problem::new(span, format!("expected {expected}, found {found}"));
+    match hint {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
 }
 
 fn listed(known: &[&str]) -> String {

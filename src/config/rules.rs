@@ -134,7 +134,11 @@ impl Reader<'_> {
     }
 
     fn host(&mut self, at: &At<String>, parse: impl Fn(&str) -> Result<HostPattern, HostError>) -> Option<HostPattern> {
-        parse(&at.value).map_err(|error| self.problems.push(Problem::new(at.span.clone(), error.to_string()))).ok()
+        let problem = |error: HostError| {
+            let hint = check::host_hint(&at.value, &error);
+            Problem { span: at.span.clone(), message: error.to_string(), hint }
+        };
+        parse(&at.value).map_err(|error| self.problems.push(problem(error))).ok()
     }
 
     /// `git` and `graphql` name the methods and endpoints themselves.

@@ -6,18 +6,55 @@ use crate::policy::{refused, said};
 
 #[test]
 fn every_mistake_in_a_rule_is_named_with_its_place() {
+    let below =
+        "name whose hosts are meant: `*.example.com` is one label below, `.example.com` the domain and all below";
     said(&[
-        ("[[allow]]\nhost = \"*\"", "2:8: host pattern \"*\" has a wildcard that is not a whole leading label", ""),
+        ("[[allow]]\nhost = \"*\"", "2:8: host pattern \"*\" has a wildcard that is not a whole leading label", below),
         (
             "[[allow]]\nhost = \"*.com\"",
             "2:8: host pattern \"*.com\" covers the public suffix \"com\", below which anyone can have a name",
-            "",
+            below,
         ),
         ("[[allow]]\nhost = \"\"", "2:8: a host name is empty", ""),
         (
             "[[allow]]\nhost = \"https://a.example.com\"",
             "2:8: host \"https://a.example.com\" contains '/'; a host name is expected, not a URL",
-            "",
+            "write host = \"a.example.com\"",
+        ),
+        (
+            "[[allow]]\nhost = \"http://a.example.com:8080/v1?x#y\"",
+            "2:8: host \"http://a.example.com:8080/v1?x#y\" contains '/'; a host name is expected, not a URL",
+            "write host = \"a.example.com\" and ports = [8080]",
+        ),
+        (
+            "[[allow]]\nhost = \"a.example.com:22\"",
+            "2:8: host \"a.example.com:22\" contains ':'; ports are given by `ports`, IPv6 addresses in brackets",
+            "write host = \"a.example.com\" and ports = [22]",
+        ),
+        (
+            "[[allow]]\nhost = \"a.example.com\"\nports = 443",
+            "3:9: expected a list, found integer 443",
+            "put it in brackets: [443]",
+        ),
+        (
+            "[[allow]]\nhost = \"a.example.com\"\nports = [\"443\"]",
+            "3:10: expected a whole number, found string \"443\"",
+            "without quotes: 443",
+        ),
+        (
+            "[[allow]]\nhost = \"a.example.com\"\nresolve = \"10.0.0.7\"",
+            "3:11: expected a list, found string \"10.0.0.7\"",
+            "put it in brackets: [\"10.0.0.7\"]",
+        ),
+        (
+            "[allow]\nhost = \"a.example.com\"",
+            "1:1: expected a list, found a table",
+            "write [[allow]] on a line of its own, and its keys below",
+        ),
+        (
+            "deny = [\"a.example.com\"]",
+            "1:9: expected a table, found string \"a.example.com\"",
+            "write [[deny]] on a line of its own, and its keys below",
         ),
         ("[[allow]]\nhost = \"a.example.com\"\nports = [65536]", "3:10: port 65536 is not between 1 and 65535", ""),
         ("[[allow]]\nhost = \"a.example.com\"\nports = [0]", "3:10: port 0 is not between 1 and 65535", ""),
@@ -129,7 +166,7 @@ fn every_mistake_in_a_rule_is_named_with_its_place() {
         ),
         (
             "[[allow]]\nhost = \"a.example.com\"\ntunnel = 1",
-            "3:10: expected true, false or \"raw\", found integer \"1\"",
+            "3:10: expected true, false or \"raw\", found integer 1",
             "",
         ),
         ("[[allow]]\nhost = \"a.example.com\"\nconnections = 0", "3:15: 0 is not between 1 and 65536", ""),
@@ -157,7 +194,7 @@ fn every_mistake_in_a_rule_is_named_with_its_place() {
         (
             "[[allow]]\nhost = \"10.0.0.0/8\"",
             "2:8: host \"10.0.0.0/8\" contains '/'; a host name is expected, not a URL",
-            "",
+            "there are no ranges of addresses: a rule names one, or a name with `resolve`",
         ),
         ("[limits]\nconnections = 0", "2:15: 0 is not between 1 and 65536", ""),
     ]);
