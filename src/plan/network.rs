@@ -76,7 +76,7 @@ impl NetworkPlan {
             Egress::Proxied { ports } => {
                 let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
                 format!(
-                    "every connection out goes to the policy proxy; without nftables in the kernel only those on port {ports}"
+                    "every connection out goes to the policy proxy; without nftables in the kernel only those on ports {ports}"
                 )
             }
         }

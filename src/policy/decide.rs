@@ -173,7 +173,7 @@ impl EgressPolicy {
         let mut found: Option<RuleRef<'_>> = None;
         let mut refused: Option<(Reason, RuleRef<'_>)> = None;
         for rule in self.covering(Verb::Allow, host, port) {
-            match carries(&rule.rule.value, layer) {
+            match carries(&rule.rule.value, host, layer) {
                 Ok(()) => {
                     // Later sources are stronger; of the rest of a choice, what says more is kept.
                     let rank = |rule: &RuleRef<'_>| {
@@ -227,12 +227,14 @@ impl EgressPolicy {
 }
 
 /// Whether a rule that allows covers the layer; if not, why.
-fn carries(rule: &Rule, layer: Layer<'_>) -> Result<(), Reason> {
+fn carries(rule: &Rule, host: &Host, layer: Layer<'_>) -> Result<(), Reason> {
     // Nothing looks inside yet: a rule that needs it allows nothing.
     if !rule.paths.is_empty() || rule.git.is_some() || rule.graphql.is_some() {
         return Err(Reason::NeedsInspection);
     }
     match (layer, rule.tunnel) {
+        // No server name is an address (RFC 6066 section 3), so there is nothing to compare.
+        (Layer::Tls, Tunnel::Named) if host.name().is_none() => Err(Reason::SniMissing),
         (Layer::Unknown, _) | (_, Tunnel::Raw) | (Layer::Tls | Layer::Http { .. }, Tunnel::Named) => Ok(()),
         (Layer::Raw, _) => Err(Reason::NotTls),
         (Layer::Tls, Tunnel::No) => Err(Reason::NeedsInspection),

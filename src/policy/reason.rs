@@ -95,6 +95,11 @@ impl Reason {
         self.row().2
     }
 
+    /// Whether the policy allowed it and something else was in the way.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::NameNotFound | Self::Unreachable | Self::TimedOut)
+    }
+
     fn row(self) -> (&'static str, &'static str, &'static str) {
         const STOP: &str = "this is a decision, not an error to work around: stop and tell the person who started you";
         const ALLOW: &str = "if the task needs this host, ask the person who started you: `jail run --allow HOST`";

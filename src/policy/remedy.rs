@@ -16,6 +16,16 @@ pub struct Remedy {
     pub rule: String,
 }
 
+impl Remedy {
+    /// In one line: the flag, or the rule where none is enough.
+    pub fn brief(&self) -> String {
+        self.flag.clone().unwrap_or_else(|| {
+            let keys: Vec<&str> = self.rule.lines().skip(1).collect();
+            format!("[[allow]] with {}", keys.join(", "))
+        })
+    }
+}
+
 /// What would allow a connection that was refused for this reason; `None` where nothing that may be proposed does: a
 /// rule that denies is there on purpose.
 pub fn remedy(reason: Reason, host: &Host, port: u16, layer: Layer<'_>) -> Option<Remedy> {
@@ -27,6 +37,13 @@ pub fn remedy(reason: Reason, host: &Host, port: u16, layer: Layer<'_>) -> Optio
     let usual = DEFAULT_PORTS.contains(&port);
     let raw = match reason {
         Reason::NotTls => true,
+        // TLS to an address names no server that could be compared.
+        Reason::SniMissing => host.name().is_none(),
+        Reason::AddressNotAllowed | Reason::NeedsInspection | Reason::PortNotAllowed
+            if layer == Layer::Tls && host.name().is_none() =>
+        {
+            true
+        }
         Reason::HostNotAllowed | Reason::AddressNotAllowed | Reason::PortNotAllowed => layer == Layer::Raw,
         Reason::NeedsInspection | Reason::MethodNotAllowed => false,
         Reason::AddressNotPublic if host.name().is_some() => {

@@ -89,11 +89,6 @@ impl Refusal {
         self
     }
 
-    /// Whether the policy allowed it and something else was in the way.
-    pub fn is_failure(&self) -> bool {
-        matches!(self.reason, Reason::NameNotFound | Reason::Unreachable | Reason::TimedOut)
-    }
-
     fn decided(wanted: &Wanted, decision: &Decision<'_>) -> Self {
         let rule = decision.rule.map(|rule| rule.source().to_string());
         Self { wanted: wanted.clone(), reason: decision.reason, rule, detail: None }

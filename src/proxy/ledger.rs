@@ -15,15 +15,21 @@ use super::forward::Tally;
 use super::gate::{Entry, Refusal, Wanted};
 use crate::audit::{Egress, Event, Recorder};
 use crate::error::Error;
+use crate::policy::decide::Layer;
+use crate::policy::host::Host;
 use crate::policy::reason::Reason;
+use crate::policy::remedy::remedy;
+
+/// The port that a name is most likely asked for.
+const HTTPS: u16 = 443;
 
 /// What the proxy tells the supervisor.
 #[derive(Debug)]
 pub enum Notice {
     /// It accepts connections.
     Serving,
-    /// A host was refused for the first time.
-    Refused(String),
+    /// A host was refused, or could not be reached, for the first time.
+    Turned(String),
     /// It cannot go on: the run has to end.
     Failed(Error),
 }
@@ -37,17 +43,21 @@ pub struct Totals {
     pub bytes_up: u64,
     /// Bytes into the jail.
     pub bytes_down: u64,
-    /// Connections, requests and names that were refused.
+    /// Connections and requests that were refused, and names, each of these once however often it was looked up.
     pub denied: u64,
     /// The first hosts that were refused.
-    pub denied_hosts: Vec<DeniedHost>,
-    /// More hosts were refused than are named.
+    pub denied_hosts: Vec<TurnedHost>,
+    /// Connections that were allowed and did not come about.
+    pub failed: u64,
+    /// The first hosts that could not be reached.
+    pub failed_hosts: Vec<TurnedHost>,
+    /// There were more hosts of either kind than are named.
     pub more_hosts: bool,
 }
 
-/// A host that was refused.
+/// A host that was refused, or could not be reached.
 #[derive(Debug, Clone, Serialize)]
-pub struct DeniedHost {
+pub struct TurnedHost {
     /// Its name or address.
     pub host: String,
     /// The port; absent where only the name was asked for.
@@ -75,9 +85,11 @@ struct State {
     allowed: u64,
     bytes: (u64, u64),
     denied: u64,
-    hosts: BTreeMap<(String, Option<u16>, Reason), u64>,
+    failed: u64,
+    hosts: BTreeMap<(Host, Option<u16>, Reason), u64>,
     more_hosts: bool,
-    told: HashSet<String>,
+    /// Hosts that were refused (`false`) or failed (`true`).
+    told: HashSet<(Host, bool)>,
     throttle: Throttle,
 }
 
@@ -98,6 +110,7 @@ impl Ledger {
             allowed: 0,
             bytes: (0, 0),
             denied: 0,
+            failed: 0,
             hosts: BTreeMap::new(),
             more_hosts: false,
             told: HashSet::new(),
@@ -126,14 +139,14 @@ impl Ledger {
     /// Records a refusal. In a flood the rest is counted and written as a sum.
     pub fn refused(&self, refusal: &Refusal) {
         let Wanted { entry, host, port } = &refusal.wanted;
-        let (host, port) = (host.to_string(), Some(*port).filter(|_| *entry != Entry::Dns));
+        let port = Some(*port).filter(|_| *entry != Entry::Dns);
         let unwritten = {
             let mut state = self.state();
             // Programs ask for the names of addresses without being told to.
-            let by_itself = *entry == Entry::Dns && host.ends_with(".arpa");
-            if !refusal.is_failure() && !by_itself {
-                state.count(&host, port, refusal.reason);
-                self.tell_once(&mut state, &host, port, refusal);
+            let by_itself = port.is_none() && host.name().is_some_and(|name| name.ends_with(".arpa"));
+            if !by_itself {
+                state.count(host, port, refusal.reason);
+                self.tell_once(&mut state, port, refusal);
             }
             match state.throttle.take() {
                 Some(unwritten) => unwritten,
@@ -143,9 +156,9 @@ impl Ledger {
         let more = (unwritten > 0).then_some(unwritten);
         self.write(&Event::Egress(Egress {
             entry: Some(entry_name(*entry)),
-            host: Some(&host),
+            host: Some(&host.to_string()),
             port,
-            verdict: if refusal.is_failure() { "allow" } else { "deny" },
+            verdict: if refusal.reason.is_failure() { "allow" } else { "deny" },
             reason: refusal.reason.code(),
             rule: refusal.rule.as_deref(),
             detail: refusal.detail.as_deref(),
@@ -180,24 +193,24 @@ impl Ledger {
     /// What happened so far.
     pub fn totals(&self) -> Totals {
         let state = self.state();
-        let mut denied_hosts: Vec<DeniedHost> = state
-            .hosts
-            .iter()
-            .map(|((host, port, reason), count)| DeniedHost {
-                host: host.clone(),
-                port: *port,
-                reason: *reason,
-                count: *count,
-                remedy: remedy(host, *port, *reason),
-            })
-            .collect();
-        denied_hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
+        let hosts = state.hosts.iter().map(|((host, port, reason), count)| TurnedHost {
+            host: host.to_string(),
+            port: *port,
+            reason: *reason,
+            count: *count,
+            remedy: remedy(*reason, host, port.unwrap_or(HTTPS), Layer::Tls).map(|remedy| remedy.brief()),
+        });
+        let mut hosts: Vec<TurnedHost> = hosts.collect();
+        hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
+        let (failed_hosts, denied_hosts) = hosts.into_iter().partition(|host| host.reason.is_failure());
         Totals {
             allowed: state.allowed,
             bytes_up: state.bytes.0,
             bytes_down: state.bytes.1,
             denied: state.denied,
             denied_hosts,
+            failed: state.failed,
+            failed_hosts,
             more_hosts: state.more_hosts,
         }
     }
@@ -215,19 +228,23 @@ impl Ledger {
         }
     }
 
-    fn tell_once(&self, state: &mut State, host: &str, port: Option<u16>, refusal: &Refusal) {
-        if state.told.len() >= bounds::TOLD_HOSTS || !state.told.insert(host.to_owned()) {
+    fn tell_once(&self, state: &mut State, port: Option<u16>, refusal: &Refusal) {
+        let Refusal { wanted: Wanted { host, .. }, reason, rule, detail } = refusal;
+        let failed = reason.is_failure();
+        if state.told.len() >= bounds::TOLD_HOSTS || !state.told.insert((host.clone(), failed)) {
             return;
         }
-        let at = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let mut text = format!("refused {at}: {}", refusal.reason.sentence());
-        if let Some(rule) = &refusal.rule {
-            text.push_str(&format!(" ({rule})"));
+        let at = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+        // Of a failure the policy is not the cause, and what the system said is.
+        let (what, more) = if failed { ("not reached", detail) } else { ("refused", rule) };
+        let mut text = format!("{what} {at}: {}", reason.sentence());
+        if let Some(more) = more {
+            text.push_str(&format!(" ({more})"));
         }
         if state.told.len() == bounds::TOLD_HOSTS {
             text.push_str("; further hosts are shown at the end only");
         }
-        self.tell(Notice::Refused(text));
+        self.tell(Notice::Turned(text));
     }
 
     fn write(&self, event: &Event<'_>) -> bool {
@@ -247,10 +264,17 @@ impl Ledger {
 }
 
 impl State {
-    fn count(&mut self, host: &str, port: Option<u16>, reason: Reason) {
-        self.denied = self.denied.saturating_add(1);
-        let key = (host.to_owned(), port, reason);
-        if let Some(count) = self.hosts.get_mut(&key) {
+    fn count(&mut self, host: &Host, port: Option<u16>, reason: Reason) {
+        let key = (host.clone(), port, reason);
+        let known = self.hosts.get_mut(&key);
+        // One lookup is several questions: a family each, again with each domain of the search list, and again when the
+        // answer is not liked.
+        if port.is_none() && known.is_some() {
+            return;
+        }
+        let total = if reason.is_failure() { &mut self.failed } else { &mut self.denied };
+        *total = total.saturating_add(1);
+        if let Some(count) = known {
             *count = count.saturating_add(1);
         } else if self.hosts.len() < bounds::REMEMBERED_HOSTS {
             self.hosts.insert(key, 1);
@@ -279,18 +303,6 @@ impl Throttle {
                 None
             }
         }
-    }
-}
-
-/// What on the command line would allow it.
-fn remedy(host: &str, port: Option<u16>, reason: Reason) -> Option<String> {
-    match (reason, port) {
-        (Reason::HostNotAllowed | Reason::AddressNotAllowed, None | Some(80 | 443)) => Some(format!("--allow {host}")),
-        (Reason::HostNotAllowed | Reason::AddressNotAllowed | Reason::PortNotAllowed, Some(port)) => {
-            Some(format!("--allow {host}:{port}"))
-        }
-        (Reason::NeedsInspection | Reason::MethodNotAllowed, _) => Some(format!("--allow {host}")),
-        _ => None,
     }
 }
 
@@ -359,5 +371,79 @@ impl Drop for Opened {
         let mut state = self.ledger.state();
         state.bytes.0 = state.bytes.0.saturating_add(up);
         state.bytes.1 = state.bytes.1.saturating_add(down);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn after(refusals: &[(Entry, &str, u16, Reason)]) -> (Totals, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(directory.path(), "0123456789ab").unwrap();
+        let (tell, mut notices) = mpsc::unbounded_channel();
+        let ledger = Ledger::new(Arc::new(Mutex::new(recorder)), tell);
+        for (entry, host, port, reason) in refusals {
+            let wanted = Wanted { entry: *entry, host: Host::parse(host).unwrap(), port: *port };
+            ledger.refused(&Refusal::new(&wanted, *reason).detail("as a test"));
+        }
+        let mut told = Vec::new();
+        while let Ok(Notice::Turned(text)) = notices.try_recv() {
+            told.push(text);
+        }
+        (ledger.totals(), told)
+    }
+
+    fn counts(hosts: &[TurnedHost]) -> Vec<(&str, u64, Option<&str>)> {
+        hosts.iter().map(|host| (host.host.as_str(), host.count, host.remedy.as_deref())).collect()
+    }
+
+    #[test]
+    fn a_name_counts_once_however_often_it_is_looked_up() {
+        let lookup = (Entry::Dns, "a.example.com", 0, Reason::HostNotAllowed);
+        let (totals, told) = after(&[lookup; 4]);
+        assert_eq!(totals.denied, 1);
+        assert_eq!(counts(&totals.denied_hosts), [("a.example.com", 1, Some("--allow a.example.com"))]);
+        assert_eq!(told, ["refused a.example.com: no rule of the policy allows this host"]);
+        // Connections count each.
+        let connection = (Entry::Connect, "a.example.com", 443, Reason::HostNotAllowed);
+        assert_eq!(after(&[lookup, connection, connection]).0.denied, 3);
+    }
+
+    #[test]
+    fn what_is_allowed_and_not_reached_is_told_and_no_refusal() {
+        let failed = (Entry::Transparent, "a.example.com", 443, Reason::NameNotFound);
+        let (totals, told) = after(&[failed, failed]);
+        assert_eq!((totals.denied, totals.failed), (0, 2));
+        assert!(totals.denied_hosts.is_empty());
+        assert_eq!(counts(&totals.failed_hosts), [("a.example.com", 2, None)]);
+        assert_eq!(told, ["not reached a.example.com:443: the name has no address (as a test)"]);
+    }
+
+    #[test]
+    fn what_would_allow_it_names_the_port_and_is_no_rule_that_would_be_refused() {
+        for (host, port, reason, remedy) in [
+            ("a.example.com", 8443, Reason::NeedsInspection, Some("--allow a.example.com:8443")),
+            ("a.example.com", 80, Reason::MethodNotAllowed, Some("--allow a.example.com")),
+            (
+                "a.example.com",
+                22,
+                Reason::NotTls,
+                Some("[[allow]] with host = \"a.example.com\", ports = [22], tunnel = \"raw\""),
+            ),
+            (
+                "192.0.2.7",
+                443,
+                Reason::AddressNotAllowed,
+                Some("[[allow]] with host = \"192.0.2.7\", ports = [443], tunnel = \"raw\""),
+            ),
+            ("169.254.169.254", 80, Reason::AddressNotAllowed, None),
+            ("a.example.com", 443, Reason::DeniedByRule, None),
+        ] {
+            let (totals, _) = after(&[(Entry::Transparent, host, port, reason)]);
+            assert_eq!(counts(&totals.denied_hosts), [(host, 1, remedy)]);
+        }
     }
 }

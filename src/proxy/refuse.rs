@@ -43,7 +43,7 @@ pub async fn tls(mut client: Client, refusal: &Refusal) {
             description::UNRECOGNIZED_NAME
         }
         Reason::BadRequest | Reason::BadHost => description::DECODE_ERROR,
-        _ if refusal.is_failure() => description::INTERNAL_ERROR,
+        _ if refusal.reason.is_failure() => description::INTERNAL_ERROR,
         _ => description::ACCESS_DENIED,
     };
     say(&mut client, &hello::alert(description)).await;
@@ -86,8 +86,9 @@ fn response(refusal: &Refusal, status: Option<u16>, is_head: bool) -> Vec<u8> {
     body.push(b'\n');
     let mut response = format!(
         "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nProxy-Status: jail; error=http_request_denied\r\nConnection: close\r\n\r\n",
-        body.len()
+         Cache-Control: no-store\r\nProxy-Status: jail; error={}\r\nConnection: close\r\n\r\n",
+        body.len(),
+        proxy_error(*reason)
     )
     .into_bytes();
     if !is_head {
@@ -103,6 +104,17 @@ fn status(reason: Reason) -> u16 {
         Reason::NameNotFound | Reason::Unreachable => 502,
         Reason::TimedOut => 504,
         _ => 403,
+    }
+}
+
+/// The error type of RFC 9209 section 2.3.
+fn proxy_error(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NameNotFound => "dns_error",
+        Reason::Unreachable => "destination_unavailable",
+        Reason::TimedOut => "connection_timeout",
+        Reason::LimitReached => "connection_limit_reached",
+        _ => "http_request_denied",
     }
 }
 

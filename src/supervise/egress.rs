@@ -91,14 +91,14 @@ impl Egress {
         self.serving
     }
 
-    /// Waits until it has something to tell: a refusal for the user. An error ends the run. Cancel-safe.
+    /// Waits until it has something to tell: a host that was refused or not reached. An error ends the run. Cancel-safe.
     pub async fn turn(&mut self) -> Result<Option<String>> {
         match self.notices.recv().await {
             Some(Notice::Serving) => {
                 self.serving = true;
                 Ok(None)
             }
-            Some(Notice::Refused(text)) => Ok(Some(text)),
+            Some(Notice::Turned(text)) => Ok(Some(text)),
             Some(Notice::Failed(error)) => Err(error),
             None => Err(Error::setup("the policy proxy is gone; everything in the jail was killed")),
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::proxy::ledger::Totals;
+use crate::proxy::ledger::{Totals, TurnedHost};
 
 /// So many lines of a kind are shown.
 const SHOWN: usize = 12;
@@ -64,28 +64,33 @@ impl fmt::Display for Summary {
 
 impl Summary {
     fn write_egress(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { allowed, denied, denied_hosts, more_hosts, .. } = &self.egress;
+        let Totals { allowed, denied, denied_hosts, failed, failed_hosts, more_hosts, .. } = &self.egress;
         if *allowed > 0 {
             write!(f, "\n{allowed} {} allowed", if *allowed == 1 { "connection" } else { "connections" })?;
         }
-        if *denied == 0 {
-            return Ok(());
+        if *denied > 0 {
+            write!(f, "\n{denied} refused on the way out; what would allow it is behind each:")?;
+            self.write_hosts(f, denied_hosts, *more_hosts)?;
         }
-        write!(f, "\n{denied} refused on the way out; what would allow it is behind each:")?;
-        for host in denied_hosts.iter().take(SHOWN) {
-            write!(f, "\n  {}", host.host)?;
-            if let Some(port) = host.port {
-                write!(f, ":{port}")?;
+        if *failed > 0 {
+            write!(f, "\n{failed} allowed, and not reached:")?;
+            self.write_hosts(f, failed_hosts, *more_hosts)?;
+        }
+        Ok(())
+    }
+
+    fn write_hosts(&self, f: &mut fmt::Formatter<'_>, hosts: &[TurnedHost], more: bool) -> fmt::Result {
+        for TurnedHost { host, port, reason, count, remedy } in hosts.iter().take(SHOWN) {
+            let port = port.map_or_else(String::new, |port| format!(":{port}"));
+            write!(f, "\n  {host}{port}: {}", reason.sentence())?;
+            if *count > 1 {
+                write!(f, " ({count} times)")?;
             }
-            write!(f, ": {}", host.reason.sentence())?;
-            if host.count > 1 {
-                write!(f, " ({} times)", host.count)?;
-            }
-            if let Some(remedy) = &host.remedy {
+            if let Some(remedy) = remedy {
                 write!(f, ": {remedy}")?;
             }
         }
-        if denied_hosts.len() > SHOWN || *more_hosts {
+        if hosts.len() > SHOWN || more {
             write!(f, "\n  and more, see {}", self.record.display())?;
         }
         Ok(())

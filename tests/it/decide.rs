@@ -9,6 +9,7 @@ use jail::policy::decide::{Decision, Layer, Verb, Verdict};
 use jail::policy::egress::{DEFAULT_PORTS, EgressPolicy, GitAccess, Methods, Ports, Rule, Tunnel};
 use jail::policy::host::{Host, HostPattern};
 use jail::policy::reason::Reason;
+use jail::policy::remedy::remedy;
 use jail::policy::{Origin, Source, Sourced};
 use proptest::prelude::*;
 
@@ -100,6 +101,18 @@ fn deny_beats_ask_beats_allow() {
     let swapped = policy(&["b.example.com", "a.example.com"], &[], &["b.example.com"]);
     assert_eq!(decide(&swapped, "b.example.com", 443, Layer::Tls).verdict, Verdict::Deny);
     assert_eq!(decide(&swapped, "a.example.com", 443, Layer::Tls).verdict, Verdict::Allow);
+}
+
+/// No server name is an address, so what cannot be compared is not said to be allowed.
+#[test]
+fn tls_to_an_address_needs_a_rule_for_any_bytes() {
+    let address = Host::parse("192.0.2.7").unwrap();
+    let named = policy(&["192.0.2.7"], &[], &[]);
+    let decision = named.decide(&address, 443, Layer::Tls);
+    assert_eq!((decision.verdict, decision.reason), (Verdict::Deny, Reason::SniMissing));
+    assert!(named.decide(&address, 443, POST).allows());
+    let proposed = remedy(decision.reason, &address, 443, Layer::Tls).unwrap();
+    assert_eq!(proposed.rule, "[[allow]]\nhost = \"192.0.2.7\"\nports = [443]\ntunnel = \"raw\"\n");
 }
 
 #[test]

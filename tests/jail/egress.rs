@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Needing> {
         test("nt_009_the_proxy_is_not_reached_through_itself", itself),
         test("px_018_alternative_services_are_not_told", alternative_services),
         test("a_connection_is_recorded_before_and_after", recorded),
+        test("what_is_allowed_and_not_reached_is_told_in_words", not_reached),
         test_with("curl_comes_through_the_proxy", Need::Program("curl"), curl),
         test_with("curl_needs_no_proxy", Need::Program("curl"), curl_transparent),
         test_with("dn_001_a_denied_name_is_refused_with_its_reason", Need::Program("curl"), denied_name),
@@ -344,6 +345,30 @@ fn denied_name() -> Result<(), Failed> {
     same(&line["host"], &Value::from("secret-in-a-label.evil.test"))?;
     same(&line["entry"], &Value::from("dns"))?;
     same(&line["reason"], &Value::from("host_not_allowed"))
+}
+
+fn not_reached() -> Result<(), Failed> {
+    let world = World::new()?;
+    // Nobody listens there any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let rule = format!("[[allow]]\nhost = \"gone.test\"\nports = [{port}]\ntunnel = true\nresolve = [\"127.0.0.1\"]\n");
+    world.allow(&rule)?;
+    let host = format!("gone.test:{port}");
+    let program = std::env::current_exe()?.display().to_string();
+    let policy = world.policy.display().to_string();
+    let output = world
+        .scene
+        .jail(&["run", "--policy", &policy, "--read", &program, "--"])
+        .args([&program, "say", &host, &get("/", &host), "end"])
+        .output()?;
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    has("status", &said, "HTTP/1.1 502 ")?;
+    has("status", &said, "error=destination_unavailable")?;
+    has("body", &said, "\"reason\":\"unreachable\"")?;
+    let sentence = format!("{host}: no address of the host could be reached");
+    has("at once", &told, &format!("jail: not reached {sentence} (Connection refused"))?;
+    has("summary", &told, &format!("1 allowed, and not reached:\n  {sentence}\n"))?;
+    lacks("summary", &told, "refused on the way out")
 }
 
 fn to_a_name() -> Result<(), Failed> {
