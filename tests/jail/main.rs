@@ -13,6 +13,7 @@ mod canary;
 #[path = "../attack/cases/mod.rs"]
 mod cases;
 mod checks;
+mod containers;
 mod crash;
 mod descriptors;
 mod egress;
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         audit::trials(),
         bad_input::trials(),
         basics::trials(),
+        containers::trials(),
         crash::trials(),
         egress::trials(),
         evade::trials(),

@@ -86,7 +86,8 @@ fn shop() -> Result<Scene, Failed> {
     Ok(scene)
 }
 
-fn play(name: &str, least: usize) -> Result<(), Failed> {
+/// Plays a page with at least so many blocks.
+pub fn play(name: &str, least: usize) -> Result<(), Failed> {
     let text = page(name)?;
     let blocks = blocks(&text);
     ensure(blocks.len() >= least, || format!("{name} has {} blocks", blocks.len()))?;
