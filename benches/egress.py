@@ -10,7 +10,7 @@ second over 16 kept connections; "new" is requests per second with a connection 
 with --user NAME as root. Needs nginx, oha, openssl, curl; squid and tinyproxy where they are to be compared.
 """
 
-import argparse, json, os, pwd, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, pwd, resource, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
 HOST = "origin.test"
 
@@ -202,6 +202,11 @@ hosts_file {write(self.home + "/hosts", f"127.0.0.1 {HOST}" + chr(10))}
             print(f"| {way} | {now['https']:.2f} | {now['https'] / base['https']:.2f} | {now['http']:.2f} | {now['http'] / base['http']:.2f} |", flush=True)
 
     def idle(self):
+        # The supervisor has two descriptors for each connection.
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard < 2 * self.args.idle + 512:
+            self.args.idle = (hard - 512) // 2
+            print(f"\n(the limit of {hard} open files allows {self.args.idle} connections)")
         script = write(os.path.join(self.workspace, "idle.py"), f"""
 import resource, socket, ssl, sys, time
 count = int(sys.argv[1])
