@@ -43,6 +43,8 @@ pub enum Reason {
     BadRequest,
     /// The program spoke a protocol of proxies in a way that is not supported, such as UDP over SOCKS.
     BadProtocol,
+    /// What the program wanted to say did not arrive in time.
+    TooSlow,
     /// Too many connections at once.
     LimitReached,
     /// The name has no address.
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Allowed,
         Self::DeniedByRule,
         Self::AskUnanswered,
@@ -74,6 +76,7 @@ impl Reason {
         Self::EchOuterName,
         Self::BadRequest,
         Self::BadProtocol,
+        Self::TooSlow,
         Self::LimitReached,
         Self::NameNotFound,
         Self::Unreachable,
@@ -180,12 +183,19 @@ impl Reason {
                 "only connections by TCP are passed on",
                 "use TCP; UDP and listening on the outside do not work from inside the jail",
             ),
+            Self::TooSlow => {
+                ("too_slow", "the first words of the connection did not arrive whole in time", "send them at once")
+            }
             Self::LimitReached => (
                 "limit_reached",
                 "too many connections are open at once",
                 "close some, then try again; `connections` in the policy is the bound",
             ),
-            Self::NameNotFound => ("name_not_found", "the name has no address", "check the spelling of the name"),
+            Self::NameNotFound => (
+                "name_not_found",
+                "the name has no address",
+                "check the spelling; the machine that runs the jail could not resolve the name",
+            ),
             Self::Unreachable => ("unreachable", "no address of the host could be reached", "try again later"),
             Self::TimedOut => ("timed_out", "it took too long", "try again later"),
         }

@@ -79,7 +79,10 @@ async fn to_parent(resolver: &Resolver, parent: &Parent, permit: &Permit) -> Res
     let (host, port) = parent.address();
     let addresses = match host {
         Host::Address(address) => vec![*address],
-        Host::Name(name) => resolver.look_up(name).await.map_err(|reason| unreachable(reason.sentence().to_owned()))?,
+        Host::Name(name) => resolver
+            .look_up(name)
+            .await
+            .map_err(|error| unreachable(error.why.unwrap_or_else(|| error.reason.sentence().to_owned())))?,
     };
     let addresses: Vec<_> =
         addresses.into_iter().take(bounds::ADDRESSES).map(|address| SocketAddr::new(address, port)).collect();

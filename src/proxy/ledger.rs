@@ -420,6 +420,9 @@ mod tests {
         assert!(totals.denied_hosts.is_empty());
         assert_eq!(counts(&totals.failed_hosts), [("a.example.com", 2, None)]);
         assert_eq!(told, ["not reached a.example.com:443: the name has no address (as a test)"]);
+        // A program that does not say what it wants was not let through.
+        let (totals, _) = after(&[(Entry::Transparent, "a.example.com", 443, Reason::TooSlow)]);
+        assert_eq!((totals.denied, totals.failed), (1, 0));
     }
 
     #[test]

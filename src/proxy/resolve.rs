@@ -29,8 +29,23 @@ struct Kept {
 
 #[derive(Debug, Clone)]
 struct Answer {
-    addresses: Result<Vec<IpAddr>, Reason>,
+    addresses: Result<Vec<IpAddr>, Unresolved>,
     until: Instant,
+}
+
+/// Why a name has no addresses.
+#[derive(Debug, Clone)]
+pub struct Unresolved {
+    /// In the words of the policy.
+    pub reason: Reason,
+    /// In those of the host's resolver, which tells a name that is not there from a resolver that is not.
+    pub why: Option<String>,
+}
+
+impl From<Reason> for Unresolved {
+    fn from(reason: Reason) -> Self {
+        Self { reason, why: None }
+    }
 }
 
 impl Default for Resolver {
@@ -43,7 +58,7 @@ impl Resolver {
     /// The addresses that may be dialled, in the order to try them. If one of them may not, none may: a name whose
     /// answers lead inside and outside is not what it says.
     pub async fn addresses(&self, gate: &Gate, permit: &Permit) -> Result<Vec<IpAddr>, Refusal> {
-        let failed = |reason| Refusal::new(permit.wanted(), reason);
+        let failed = |Unresolved { reason, why }| Refusal { detail: why, ..Refusal::new(permit.wanted(), reason) };
         let found = match &permit.wanted().host {
             _ if !permit.pins().is_empty() => permit.pins().to_vec(),
             Host::Address(address) => vec![*address],
@@ -53,13 +68,13 @@ impl Resolver {
             gate.address(permit, *address)?;
         }
         if found.is_empty() {
-            return Err(failed(Reason::NameNotFound));
+            return Err(failed(Reason::NameNotFound.into()));
         }
         Ok(found.into_iter().take(bounds::ADDRESSES).collect())
     }
 
     /// The addresses of a name that no program inside chose.
-    pub async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Reason> {
+    pub async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
         let kept = self.kept(name);
         let ask = || async {
             let addresses = self.ask(name).await;
@@ -89,7 +104,7 @@ impl Resolver {
         asked
     }
 
-    async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, Reason> {
+    async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
         let asking = async {
             // A thread that hangs in the host's resolver keeps its place until it comes back.
             let place = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| Reason::TimedOut)?;
@@ -99,9 +114,11 @@ impl Resolver {
                 drop(place);
                 found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>())
             });
-            asked.await.ok().and_then(Result::ok).ok_or(Reason::NameNotFound)
+            let asked = asked.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            asked.map_err(|error| Unresolved { reason: Reason::NameNotFound, why: Some(error.to_string()) })
         };
-        let mut addresses = tokio::time::timeout(bounds::RESOLVE, asking).await.unwrap_or(Err(Reason::TimedOut))?;
+        let late = |_| Err(Reason::TimedOut.into());
+        let mut addresses = tokio::time::timeout(bounds::RESOLVE, asking).await.unwrap_or_else(late)?;
         let mut seen = Vec::with_capacity(addresses.len());
         addresses.retain(|address| {
             let new = !seen.contains(address);

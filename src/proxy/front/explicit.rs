@@ -89,7 +89,7 @@ async fn connect(shared: &Shared, mut client: Client, own: Wanted) -> Option<Tun
         Ok(Err(None)) => return None,
         Ok(Err(Some(error))) => (Err(plain::bad_request(&own, &error)), Some(error.status())),
         Err(_) => {
-            let refusal = Refusal::new(&own, Reason::TimedOut).detail("the request did not arrive whole");
+            let refusal = Refusal::new(&own, Reason::TooSlow);
             (Err(refusal), Some(408))
         }
     };

@@ -93,7 +93,7 @@ impl Session<'_> {
             Ok(true) => {}
             Ok(false) => return Next::Gone,
             Err(_) => {
-                let refusal = Refusal::new(&self.wanted, Reason::TimedOut).detail("the request did not arrive whole");
+                let refusal = Refusal::new(&self.wanted, Reason::TooSlow);
                 return self.refuse(refusal, Some(408), false).await;
             }
         }

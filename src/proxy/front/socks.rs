@@ -41,7 +41,7 @@ pub async fn serve(shared: &Shared, mut client: Client, own: Wanted) -> Option<T
         }
         Ok(None) => return None,
         Err(_) => {
-            shared.ledger.refused(&Refusal::new(&own, Reason::TimedOut).detail("the request did not arrive whole"));
+            shared.ledger.refused(&Refusal::new(&own, Reason::TooSlow));
             Vec::new()
         }
     };

@@ -120,7 +120,7 @@ async fn tls(shared: &Shared, mut client: Client, passage: Passage) -> Option<Tu
             return None;
         }
         Err(_) => {
-            let refusal = Refusal::new(wanted, Reason::TimedOut).detail("the TLS client hello did not arrive whole");
+            let refusal = Refusal::new(wanted, Reason::TooSlow);
             shared.ledger.refused(&refusal);
             forward::reset(&client.stream);
             return None;
