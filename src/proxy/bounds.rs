@@ -1,4 +1,5 @@
-//! Every bound of the proxy in one place: how long, how many, how much.
+//! The bounds of the proxy in one place: how long, how many, how much. What the policy sets is in
+//! [`policy::egress`](crate::policy::egress); how much a parser takes stands with the parser.
 
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ pub const FIRST_WORDS: Duration = Duration::from_secs(15);
 /// A denied program gets so long to say in which protocol it wants to be told; after that the connection is reset.
 pub const DENIED_WORDS: Duration = Duration::from_secs(1);
 
-/// A connection out stands within this, over all addresses together.
-pub const DIAL: Duration = Duration::from_secs(15);
+/// A program may take so long to read a refusal, and so many bytes of what it still sends are thrown away meanwhile.
+pub const LISTEN: Duration = Duration::from_secs(1);
+/// See [`LISTEN`].
+pub const IGNORED: usize = 1 << 20;
 
 /// The next address is tried beside the last one after this (RFC 8305 section 5).
 pub const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -32,10 +35,7 @@ pub const ADDRESSES: usize = 16;
 /// Threads that resolve names. A resolver that hangs holds one.
 pub const RESOLVER_THREADS: usize = 8;
 
-/// A tunnel over which nothing passes ends after this.
-pub const IDLE: Duration = Duration::from_secs(60 * 60);
-
-/// The same when one side has said that it sends no more.
+/// A tunnel over which nothing passes ends after this when one side has said that it sends no more.
 pub const IDLE_HALF_CLOSED: Duration = Duration::from_secs(10 * 60);
 
 /// A kept HTTP connection waits so long for the next request.
@@ -55,6 +55,11 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The buffer all connections share.
 pub const BUFFER: usize = 64 * 1024;
+
+/// So much of the body of an HTTP message is put together before it is written.
+pub const GATHER: usize = 32 * 1024;
+/// From what size on the rest of a body or chunk is carried unseen.
+pub const UNSEEN: u64 = 32 * 1024;
 
 /// A direction that has moved so much in large pieces goes through a pipe, until a smaller piece comes.
 pub const BULK: usize = 64 * 1024;

@@ -79,12 +79,6 @@ pub struct Patience {
     pub half_closed: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self { open: bounds::IDLE, half_closed: bounds::IDLE_HALF_CLOSED }
-    }
-}
-
 /// Carries bytes both ways until both sides are done.
 pub async fn both_ways(
     client: &TcpStream,
@@ -343,7 +337,7 @@ impl Way {
             let Some(read) = read_some(from, &mut buffer[..room])? else { return Ok(None) };
             let read_bytes = &buffer[..read];
             match write_some(to, read_bytes) {
-                Ok(written) => self.kept.extend_from_slice(&read_bytes[written..]),
+                Ok(written) => self.kept.extend_from_slice(read_bytes.get(written..).unwrap_or_default()),
                 Err(_) => self.refused(),
             }
             Ok(Some(read))
@@ -355,7 +349,7 @@ impl Way {
 ///
 /// A read that does not fill the buffer has emptied the socket (epoll(7), "Questions and answers" 9), so tokio need not
 /// try again: the readiness is cleared as if it had. The end of a stream stays visible, because it has a state of its own.
-pub fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     let mut read = None;
     let room = buffer.len();
     let result = from.try_io(Interest::READABLE, || {
@@ -385,7 +379,7 @@ pub async fn read_more(from: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<usiz
 }
 
 /// Writes what the receiver takes now, perhaps nothing.
-pub fn write_some(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn write_some(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     let result = to.try_io(Interest::WRITABLE, || {
         written = send(to.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?;

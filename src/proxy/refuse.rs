@@ -1,7 +1,5 @@
 //! Saying no, in the language that the program speaks, at once and so that it arrives.
 
-use std::time::Duration;
-
 use nix::sys::socket::{Shutdown, shutdown};
 use serde::Serialize;
 use std::os::fd::AsRawFd;
@@ -17,12 +15,6 @@ use crate::policy::reason::Reason;
 
 /// The first byte of a TLS connection: a handshake record.
 pub const TLS: u8 = 22;
-
-/// How long a program may take to read a refusal.
-const LISTEN: Duration = Duration::from_secs(1);
-
-/// Most bytes that are thrown away while it does.
-const IGNORED: usize = 1 << 20;
 
 /// Refuses in the protocol of the first byte the program sends; resets the connection where that is neither TLS nor HTTP.
 pub async fn in_kind(mut client: Client, refusal: &Refusal) {
@@ -138,10 +130,10 @@ fn phrase(status: u16) -> &'static str {
 /// unread bytes resets the connection, and a reset overtakes what was said.
 pub async fn say(client: &mut Client, bytes: &[u8]) {
     let listen = async {
-        forward::write_all(&client.stream, bytes, LISTEN).await?;
+        forward::write_all(&client.stream, bytes, bounds::LISTEN).await?;
         shutdown(client.stream.as_raw_fd(), Shutdown::Write)?;
         let mut ignored = 0_usize;
-        while ignored < IGNORED {
+        while ignored < bounds::IGNORED {
             client.bytes.clear();
             if !client.more().await? {
                 break;
@@ -151,5 +143,5 @@ pub async fn say(client: &mut Client, bytes: &[u8]) {
         Ok::<(), std::io::Error>(())
     };
     // Who does not listen is not told twice.
-    let _ = timeout(LISTEN, listen).await;
+    let _ = timeout(bounds::LISTEN, listen).await;
 }

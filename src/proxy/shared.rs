@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::dial;
 use super::dns::pool::Pool;
 use super::gate::{Gate, Permit, Refusal};
 use super::ledger::Ledger;
 use super::parent::{Parents, Use};
 use super::pipes::Pipes;
 use super::resolve::Resolver;
-use super::{bounds, dial};
 use crate::error::Error;
 use crate::policy::host::Host;
 
@@ -24,12 +24,6 @@ pub struct Limits {
     pub connect_time: Duration,
     /// How long a connection may be without a byte.
     pub idle_time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: bounds::CONNECTIONS, connect_time: bounds::DIAL, idle_time: bounds::IDLE }
-    }
 }
 
 /// What every connection of one run uses.
@@ -143,7 +137,7 @@ mod tests {
             parents: Parents::default(),
             pipes: Arc::default(),
             names: Mutex::default(),
-            limits: Limits::default(),
+            limits: Limits { connections: 1, connect_time: Duration::MAX, idle_time: Duration::MAX },
             own: Vec::new(),
         });
         shared.spawn(async {});

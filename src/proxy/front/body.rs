@@ -7,15 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::proxy::bounds;
 use crate::proxy::forward::{self, Fault};
 use crate::proxy::http::body::{self, Body, Framing};
 use crate::proxy::pipes::Pipes;
-
-/// So much is put together before it is written.
-const GATHER: usize = 32 * 1024;
-
-/// From what size on the rest of a body or chunk is carried unseen.
-const UNSEEN: u64 = 32 * 1024;
 
 /// One direction of an exchange.
 #[derive(Debug)]
@@ -64,7 +59,7 @@ impl Relay<'_> {
             if done && chunked {
                 out.extend_from_slice(body::LAST_CHUNK);
             }
-            if !out.is_empty() && (done || out.len() >= GATHER || read.is_empty()) {
+            if !out.is_empty() && (done || out.len() >= bounds::GATHER || read.is_empty()) {
                 self.write(&out).await?;
                 written = written.saturating_add(out.len() as u64);
                 out.clear();
@@ -74,7 +69,7 @@ impl Relay<'_> {
             }
             // Nothing that was read is left: the rest can go from socket to socket.
             let unread = body.unread();
-            if read.is_empty() && unread >= UNSEEN {
+            if read.is_empty() && unread >= bounds::UNSEEN {
                 if framing == Framing::UntilClose && !chunked {
                     let moved = forward::until_end(self.from, self.to, self.pipes, self.patience).await?;
                     return Ok(written.saturating_add(moved));

@@ -321,7 +321,7 @@ fn is_value(text: &[u8]) -> bool {
 }
 
 /// Which field a name names (RFC 9110 section 5.1: whatever its case).
-pub fn identify(name: &[u8]) -> Name {
+fn identify(name: &[u8]) -> Name {
     const NAMES: [(&[u8], Name); 18] = [
         (b"alt-svc", Name::AltSvc),
         (b"connection", Name::Connection),

@@ -97,7 +97,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Whether a field goes no further than this connection.
-    pub fn holds_back(&self, field: &Field<'_>) -> bool {
+    fn holds_back(&self, field: &Field<'_>) -> bool {
         match field.id {
             Name::Connection
             | Name::Http2Settings
