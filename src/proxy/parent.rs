@@ -63,6 +63,9 @@ pub enum Use {
     Tls,
     /// Requests of plain HTTP.
     Plain,
+    /// A WebSocket over plain HTTP. Its bytes are nobody's requests, so the proxy is asked for a connection: one that
+    /// passed on the answer to the handshake and went on reading requests would take them for such.
+    WebSocket,
     /// Anything else.
     Raw,
 }
@@ -104,7 +107,7 @@ impl Parents {
         }
         let own = match purpose {
             Use::Tls => self.tls.as_ref(),
-            Use::Plain => self.plain.as_ref(),
+            Use::Plain | Use::WebSocket => self.plain.as_ref(),
             Use::Raw => None,
         };
         own.or(self.any.as_ref())

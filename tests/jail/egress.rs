@@ -42,7 +42,7 @@ pub fn trials() -> Vec<Needing> {
 }
 
 /// The proxy inside.
-const PROXY: &str = "198.18.0.1:3128";
+pub const PROXY: &str = "198.18.0.1:3128";
 
 /// A scene with origins on both loopback addresses.
 pub struct World {
@@ -135,11 +135,13 @@ impl World {
     }
 }
 
-fn get(path: &str, host: &str) -> String {
+/// A step of `say`: a request.
+pub fn get(path: &str, host: &str) -> String {
     format!("send:GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n")
 }
 
-fn connect(authority: &str) -> String {
+/// A step of `say`: a request for a connection.
+pub fn connect(authority: &str) -> String {
     format!("send:CONNECT {authority} HTTP/1.1\\r\\nHost: {authority}\\r\\n\\r\\n")
 }
 

@@ -26,6 +26,7 @@ mod harden;
 mod hidden;
 mod interactive;
 mod layers;
+mod leaks;
 mod lifecycle;
 mod links;
 mod messages;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         privilege::trials(),
         interactive::trials(),
         layers::trials(),
+        leaks::trials(),
         links::trials(),
         messages::trials(),
         network::trials(),

@@ -145,6 +145,10 @@ impl Session<'_> {
             (Target::Absolute { .. }, _) | (_, Bound::Host) => {}
             (_, Bound::Any) => return Err(malformed("this is a proxy, which is asked with a whole URL")),
         }
+        // RFC 9110 section 9.3.8: the answer is the request, with the password that the host's proxy is told.
+        if request.head.method.eq_ignore_ascii_case(b"TRACE") || request.head.method.eq_ignore_ascii_case(b"TRACK") {
+            return Err(malformed("TRACE would show what is added to requests on their way"));
+        }
         let authority = request.authority.as_ref().ok_or_else(|| malformed("a request has one Host field"))?;
         let host = self.shared.meant(&authority.host);
         let port = match self.bound {
@@ -172,7 +176,8 @@ impl Session<'_> {
     ) -> Next {
         let mut permit = Some(permit);
         loop {
-            let (upstream, reused) = match self.upstream(&mut permit, clearance).await {
+            let purpose = if websocket { Use::WebSocket } else { Use::Plain };
+            let (upstream, reused) = match self.upstream(&mut permit, clearance, purpose).await {
                 Ok(found) => found,
                 Err(refusal) => return self.told(refusal, None, asked.is_head).await,
             };
@@ -199,9 +204,11 @@ impl Session<'_> {
         &mut self,
         permit: &mut Option<Permit>,
         clearance: &Clearance,
+        purpose: Use,
     ) -> Result<(Upstream, bool), Refusal> {
         if let Some(kept) = self.kept.take().filter(|kept| !kept.is_stale())
             && let Some(upstream) = kept.again(clearance)
+            && (purpose == Use::Plain || upstream.parent().is_none())
         {
             return Ok((upstream, true));
         }
@@ -210,7 +217,7 @@ impl Session<'_> {
             (None, Some(permit)) => Passage::Permit(permit),
             (None, None) => Passage::Permit(self.shared.gate.admit(clearance.wanted(&self.wanted))?),
         };
-        Ok((passage.open(self.shared, clearance, Use::Plain).await?, false))
+        Ok((passage.open(self.shared, clearance, purpose).await?, false))
     }
 
     /// Passes on a request and its answer on this connection.
