@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -15,6 +15,7 @@ use super::forward::Tally;
 use super::gate::{Entry, Refusal, Wanted};
 use crate::audit::{Egress, Event, Recorder};
 use crate::error::Error;
+use crate::policy::address::classify;
 use crate::policy::decide::Layer;
 use crate::policy::host::Host;
 use crate::policy::reason::Reason;
@@ -77,6 +78,7 @@ pub struct Ledger {
     notices: UnboundedSender<Notice>,
     halt: Notify,
     next: AtomicU64,
+    started: Instant,
     state: Mutex<State>,
 }
 
@@ -91,6 +93,14 @@ struct State {
     /// Hosts that were refused (`false`) or failed (`true`).
     told: HashSet<(Host, bool)>,
     throttle: Throttle,
+    turns: Turns,
+}
+
+/// Who may open a connection when: each writes two lines that are never left out, so a flood of them has to be slow.
+#[derive(Debug, Default)]
+struct Turns {
+    /// When the next one would be due at the lasting rate, counted from [`Turns::BURST`] before the start.
+    due: Duration,
 }
 
 /// A bucket of refusals that may be recorded one by one.
@@ -115,8 +125,15 @@ impl Ledger {
             more_hosts: false,
             told: HashSet::new(),
             throttle,
+            turns: Turns::default(),
         };
-        Self { recorder, notices, halt: Notify::new(), next: AtomicU64::new(1), state: Mutex::new(state) }
+        let (halt, next) = (Notify::new(), AtomicU64::new(1));
+        Self { recorder, notices, halt, next, started: Instant::now(), state: Mutex::new(state) }
+    }
+
+    /// How long the next connection out has to wait, so that the record grows slowly whatever the jail does.
+    pub fn turn(&self) -> Duration {
+        self.state().turns.next(self.started.elapsed())
     }
 
     /// Tells the supervisor.
@@ -136,7 +153,8 @@ impl Ledger {
         self.halt.notified().await;
     }
 
-    /// Records a refusal. In a flood the rest is counted and written as a sum.
+    /// Records a refusal. In a flood the rest is counted and written as a sum, but for the first of each host: who floods
+    /// with one host does not hide another.
     pub fn refused(&self, refusal: &Refusal) {
         let Wanted { entry, host, port } = &refusal.wanted;
         let port = Some(*port).filter(|_| *entry != Entry::Dns);
@@ -144,11 +162,12 @@ impl Ledger {
             let mut state = self.state();
             // Programs ask for the names of addresses without being told to.
             let by_itself = port.is_none() && host.name().is_some_and(|name| name.ends_with(".arpa"));
+            let mut is_new = false;
             if !by_itself {
-                state.count(host, port, refusal.reason);
+                is_new = state.count(host, port, refusal.reason);
                 self.tell_once(&mut state, port, refusal);
             }
-            match state.throttle.take() {
+            match state.throttle.take(is_new) {
                 Some(unwritten) => unwritten,
                 None => return,
             }
@@ -198,7 +217,7 @@ impl Ledger {
             port: *port,
             reason: *reason,
             count: *count,
-            remedy: remedy(*reason, host, port.unwrap_or(HTTPS), Layer::Tls).map(|remedy| remedy.brief()),
+            remedy: proposed(*reason, host, *port),
         });
         let mut hosts: Vec<TurnedHost> = hosts.collect();
         hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
@@ -264,29 +283,45 @@ impl Ledger {
 }
 
 impl State {
-    fn count(&mut self, host: &Host, port: Option<u16>, reason: Reason) {
+    /// Counts a refusal; whether it is the first of its kind among those that are remembered.
+    fn count(&mut self, host: &Host, port: Option<u16>, reason: Reason) -> bool {
         let key = (host.clone(), port, reason);
         let known = self.hosts.get_mut(&key);
         // One lookup is several questions: a family each, again with each domain of the search list, and again when the
         // answer is not liked.
         if port.is_none() && known.is_some() {
-            return;
+            return false;
         }
         let total = if reason.is_failure() { &mut self.failed } else { &mut self.denied };
         *total = total.saturating_add(1);
         if let Some(count) = known {
             *count = count.saturating_add(1);
-        } else if self.hosts.len() < bounds::REMEMBERED_HOSTS {
-            self.hosts.insert(key, 1);
-        } else {
-            self.more_hosts = true;
+            return false;
         }
+        if self.hosts.len() >= bounds::REMEMBERED_HOSTS {
+            self.more_hosts = true;
+            return false;
+        }
+        self.hosts.insert(key, 1);
+        true
+    }
+}
+
+impl Turns {
+    /// Time that the connections of a burst take at the lasting rate.
+    const BURST: Duration = bounds::CONNECTION_PACE.saturating_mul(bounds::CONNECTIONS_IN_A_BURST);
+
+    /// How long the next one has to wait, so long after the start.
+    fn next(&mut self, elapsed: Duration) -> Duration {
+        let now = elapsed.saturating_add(Self::BURST);
+        self.due = self.due.max(elapsed).saturating_add(bounds::CONNECTION_PACE);
+        self.due.saturating_sub(now)
     }
 }
 
 impl Throttle {
-    /// How many were only counted since the last line, if there is room for one now.
-    fn take(&mut self) -> Option<u64> {
+    /// How many were only counted since the last line, if there is room for one now, or it has to be written anyway.
+    fn take(&mut self, anyway: bool) -> Option<u64> {
         let passed = self.filled.elapsed().as_secs();
         if passed > 0 {
             let more = u32::try_from(passed).unwrap_or(u32::MAX).saturating_mul(bounds::REFUSALS_PER_SECOND);
@@ -298,11 +333,20 @@ impl Throttle {
                 self.room = room;
                 Some(std::mem::take(&mut self.unwritten))
             }
+            None if anyway => Some(std::mem::take(&mut self.unwritten)),
             None => {
                 self.unwritten = self.unwritten.saturating_add(1);
                 None
             }
         }
+    }
+}
+
+/// What would allow it. The program inside chose the host, so no address of this machine or its networks is proposed.
+fn proposed(reason: Reason, host: &Host, port: Option<u16>) -> Option<String> {
+    match host {
+        Host::Address(address) if !classify(*address).is_public() => None,
+        _ => remedy(reason, host, port.unwrap_or(HTTPS), Layer::Tls).map(|remedy| remedy.brief()),
     }
 }
 
@@ -437,16 +481,37 @@ mod tests {
                 Some("[[allow]] with host = \"a.example.com\", ports = [22], tunnel = \"raw\""),
             ),
             (
-                "192.0.2.7",
+                "8.8.8.8",
                 443,
                 Reason::AddressNotAllowed,
-                Some("[[allow]] with host = \"192.0.2.7\", ports = [443], tunnel = \"raw\""),
+                Some("[[allow]] with host = \"8.8.8.8\", ports = [443], tunnel = \"raw\""),
             ),
             ("169.254.169.254", 80, Reason::AddressNotAllowed, None),
+            ("127.0.0.1", 443, Reason::AddressNotAllowed, None),
+            ("10.0.0.1", 22, Reason::PortNotAllowed, None),
+            ("[::1]", 443, Reason::AddressNotAllowed, None),
+            ("[fd00:18:1::1]", 443, Reason::AddressNotAllowed, None),
+            ("198.18.1.250", 443, Reason::AddressNotAllowed, None),
             ("a.example.com", 443, Reason::DeniedByRule, None),
         ] {
             let (totals, _) = after(&[(Entry::Transparent, host, port, reason)]);
             assert_eq!(counts(&totals.denied_hosts), [(host, 1, remedy)]);
         }
+    }
+
+    #[test]
+    fn a_flood_of_connections_has_to_wait() {
+        let (mut turns, pace) = (Turns::default(), bounds::CONNECTION_PACE);
+        let start = Duration::ZERO;
+        for _ in 0..bounds::CONNECTIONS_IN_A_BURST {
+            assert_eq!(turns.next(start), Duration::ZERO);
+        }
+        assert_eq!(turns.next(start), pace);
+        assert_eq!(turns.next(start), pace * 2);
+        // A pause gives room for so many again, and never for more than a burst.
+        assert_eq!(turns.next(pace * 3), Duration::ZERO);
+        let much_later = Turns::BURST * 5;
+        let free = (0..).take_while(|_| turns.next(much_later).is_zero()).count();
+        assert_eq!(u32::try_from(free), Ok(bounds::CONNECTIONS_IN_A_BURST));
     }
 }

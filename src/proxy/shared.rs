@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
+
 use super::dial;
 use super::dns::pool::Pool;
 use super::gate::{Gate, Permit, Refusal};
@@ -72,8 +74,12 @@ impl Shared {
         }
     }
 
-    /// Opens a connection that the gate let through. What comes in between is recorded.
+    /// Opens a connection that the gate let through, when it is its [turn](Ledger::turn). What comes in between is recorded.
     pub async fn dial(&self, permit: Permit, purpose: Use) -> Result<dial::Held, Refusal> {
+        let wait = self.ledger.turn();
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
         let dialled = dial::dial(self, permit, purpose).await;
         dialled.inspect_err(|refusal| self.ledger.refused(refusal))
     }
