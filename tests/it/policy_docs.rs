@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use jail::policy::reason::Reason;
+
 use crate::config::World;
 
 fn file(name: &str) -> (PathBuf, String) {
@@ -92,4 +94,12 @@ fn the_schema_command_prints_the_schema() {
     let mut out = Vec::new();
     jail::cli::schema::run(&jail::cli::schema::SchemaArgs {}, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), jail::cli::schema::text().unwrap());
+}
+
+#[test]
+fn every_reason_is_documented() {
+    let (_, page) = file("docs/network.md");
+    let rows: Vec<String> =
+        Reason::ALL.iter().map(|reason| format!("| `{}` | {} |\n", reason.code(), reason.sentence())).collect();
+    assert!(page.contains(&rows.concat()), "the table of reasons should be:\n{}", rows.concat());
 }
