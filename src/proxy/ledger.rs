@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::bounds;
 use super::forward::Tally;
 use super::gate::{Entry, Refusal, Wanted};
-use crate::audit::{Egress, Event, Recorder};
+use crate::audit::{self, Egress, Event, SharedRecorder};
 use crate::error::Error;
 use crate::policy::address::classify;
 use crate::policy::decide::Layer;
@@ -74,7 +74,7 @@ pub struct TurnedHost {
 /// Keeps the record of one run. Everything in the proxy shares it.
 #[derive(Debug)]
 pub struct Ledger {
-    recorder: Arc<Mutex<Recorder>>,
+    recorder: SharedRecorder,
     notices: UnboundedSender<Notice>,
     halt: Notify,
     next: AtomicU64,
@@ -114,7 +114,7 @@ struct Throttle {
 
 impl Ledger {
     /// A ledger that writes to this record and tells this supervisor.
-    pub fn new(recorder: Arc<Mutex<Recorder>>, notices: UnboundedSender<Notice>) -> Self {
+    pub fn new(recorder: SharedRecorder, notices: UnboundedSender<Notice>) -> Self {
         let throttle = Throttle { room: bounds::REFUSALS, filled: Instant::now(), unwritten: 0 };
         let state = State {
             allowed: 0,
@@ -267,8 +267,7 @@ impl Ledger {
     }
 
     fn write(&self, event: &Event<'_>) -> bool {
-        let result = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).append(event);
-        match result {
+        match audit::append(&self.recorder, event) {
             Ok(()) => true,
             Err(error) => {
                 self.fail(error);
@@ -423,6 +422,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::audit::Recorder;
 
     fn after(refusals: &[(Entry, &str, u16, Reason)]) -> (Totals, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();

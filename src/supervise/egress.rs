@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::Recorder;
+use crate::audit::SharedRecorder;
 use crate::error::{Error, Result};
 use crate::plan::network::{PROXY_PORT, PROXY_V4, PROXY_V6};
 use crate::policy::{LimitsPolicy, egress::EgressPolicy};
@@ -38,7 +38,7 @@ impl Egress {
         policy: &EgressPolicy,
         limits: &LimitsPolicy,
         descriptors: usize,
-        recorder: Arc<Mutex<Recorder>>,
+        recorder: SharedRecorder,
     ) -> Result<Self> {
         let (tell, notices) = mpsc::unbounded_channel();
         let (sockets, given) = oneshot::channel();
