@@ -69,7 +69,10 @@ impl Summary {
             write!(f, "\n{allowed} {} allowed", if *allowed == 1 { "connection" } else { "connections" })?;
         }
         if *denied > 0 {
-            write!(f, "\n{denied} refused on the way out; what would allow it is behind each:")?;
+            // For some there is nothing: a rule that denies is there on purpose.
+            let remedies = denied_hosts.iter().take(SHOWN).any(|host| host.remedy.is_some());
+            let with = if remedies { ", with what would allow it" } else { "" };
+            write!(f, "\n{denied} refused on the way out{with}:")?;
             self.write_hosts(f, denied_hosts, *more_hosts)?;
         }
         if *failed > 0 {
