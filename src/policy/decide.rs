@@ -178,7 +178,12 @@ impl EgressPolicy {
                     // Later sources are stronger; of the rest of a choice, what says more is kept.
                     let rank = |rule: &RuleRef<'_>| {
                         let value = &rule.rule.value;
-                        (!value.resolve.is_empty(), layer == Layer::Unknown && value.tunnel == Tunnel::Raw)
+                        let more = match layer {
+                            Layer::Unknown => value.tunnel == Tunnel::Raw,
+                            Layer::Http { .. } => value.tunnel != Tunnel::No,
+                            Layer::Tls | Layer::Raw => false,
+                        };
+                        (!value.resolve.is_empty(), more)
                     };
                     if found.as_ref().is_none_or(|found| rank(&rule) >= rank(found)) {
                         found = Some(rule);

@@ -166,6 +166,11 @@ impl Clearance {
         self.host == permit.wanted.host && self.port == permit.wanted.port
     }
 
+    /// A refusal for something else that the rule does not cover.
+    pub fn refusal(&self, permit: &Permit, reason: Reason) -> Refusal {
+        Refusal { rule: Some(self.rule.to_string()), ..Refusal::new(&permit.wanted, reason) }
+    }
+
     /// The rule that decided, as `FILE:LINE`.
     pub fn rule(&self) -> Arc<str> {
         Arc::clone(&self.rule)

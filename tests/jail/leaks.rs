@@ -7,7 +7,7 @@ use libtest_mimic::Failed;
 use crate::checks::{ensure, same};
 use crate::egress::{PROXY, World, connect, get};
 use crate::needs::{Needing, test};
-use crate::origin::Origin;
+use crate::origin::{ANSWER, Origin};
 use crate::scene::printed;
 use crate::tries::{has, lacks};
 
@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Needing> {
     vec![
         test("px_022_the_hosts_proxy_is_not_made_to_show_its_password", trace),
         test("px_022_a_websocket_asks_the_hosts_proxy_for_a_connection", websocket),
+        test("px_007_a_rule_for_reading_lets_nothing_be_written", reading),
         test("au_003_a_flood_of_refusals_does_not_hide_the_next_host", hidden_in_a_flood),
     ]
 }
@@ -105,6 +106,42 @@ fn websocket() -> Result<(), Failed> {
     has("handshake", &text, "GET /ws HTTP/1.1\r\nHost: chained.test\r\n")?;
     same(&text.matches(PASSWORD).count(), &1)?;
     has("tunnel", &text, "GET http://evil.test/ HTTP/1.1\r\n")
+}
+
+fn reading() -> Result<(), Failed> {
+    let world = World::new()?;
+    let host = format!("read.test:{}", world.plain.port());
+    let rule = |tunnel: &str| {
+        let port = world.plain.port();
+        format!("[[allow]]\nhost = \"read.test\"\nports = [{port}]\nresolve = [\"127.0.0.1\"]\n{tunnel}\n")
+    };
+    world.allow(&rule(""))?;
+    let requests = [
+        "POST / HTTP/1.1\\r\\nHost: {host}\\r\\nContent-Length: 4\\r\\n\\r\\nleak",
+        "GET /a HTTP/1.1\\r\\nHost: {host}\\r\\nContent-Length: 4\\r\\n\\r\\nleak",
+        "GET /a HTTP/1.1\\r\\nHost: {host}\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n4\\r\\nleak\\r\\n0\\r\\n\\r\\n",
+        "GET /a HTTP/1.1\\r\\nHost: {host}\\r\\nX-HTTP-Method-Override: DELETE\\r\\n\\r\\n",
+        "GET /a HTTP/1.1\\r\\nHost: {host}\\r\\nx_method_override: DELETE\\r\\n\\r\\n",
+    ]
+    .map(|request| format!("send:{}", request.replace("{host}", &host)));
+    for request in &requests {
+        for steps in [vec![request.as_str(), "answer"], vec![&connect(&host), "head", request, "answer"]] {
+            let address = if steps.len() == 2 { host.as_str() } else { PROXY };
+            let said = world.say(address, &steps)?;
+            has(request, &said, "\"reason\":\"method_not_allowed\"")?;
+        }
+    }
+    same(&world.plain.text(), &String::new())?;
+    has("reading", &world.say(&host, &[&get("/read", &host), "end"])?, ANSWER)?;
+    // With a rule for all of it the same requests arrive, whatever rule for reading stands behind it.
+    world.allow(&rule("tunnel = true"))?;
+    world.allow(&rule("connections = 9"))?;
+    for request in &requests {
+        world.plain.forget();
+        has(request, &world.say(&host, &[request, "answer"])?, ANSWER)?;
+        ensure(!world.plain.text().is_empty(), || request.clone())?;
+    }
+    Ok(())
 }
 
 fn hidden_in_a_flood() -> Result<(), Failed> {

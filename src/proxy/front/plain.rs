@@ -163,6 +163,11 @@ impl Session<'_> {
         let permit = self.shared.gate.admit(wanted)?;
         let method = std::str::from_utf8(request.head.method).unwrap_or_default();
         let clearance = self.shared.gate.clear(&permit, Speech::Http { method, host: &host, port })?;
+        if !clearance.is_tunnel()
+            && let Some(why) = request.does_more_than_its_method()
+        {
+            return Err(clearance.refusal(&permit, Reason::MethodNotAllowed).detail(why));
+        }
         Ok((permit, clearance))
     }
 

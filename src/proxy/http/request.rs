@@ -173,6 +173,22 @@ impl<'a> Request<'a> {
         self.authority.as_ref().map(|authority| authority.port_or(implied))
     }
 
+    /// Why the request may do more than its method says: a body uploads, and some frameworks take another method from a
+    /// field. `None` for one that reads.
+    pub fn does_more_than_its_method(&self) -> Option<&'static str> {
+        const OVERRIDES: [&[u8]; 3] = [b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override"];
+        // Many servers take `_` for `-`.
+        let is = |name: &[u8], other: &[u8]| {
+            let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+            name.iter().map(plain).eq(other.iter().map(plain))
+        };
+        if self.framing == Framing::Chunked || has_content(self.framing) {
+            return Some("a request that reads has no body");
+        }
+        let overrides = |name: &[u8]| OVERRIDES.iter().any(|other| is(name, other));
+        self.head.fields.iter().any(|field| overrides(field.name)).then_some("a field asks for another method")
+    }
+
     /// Whether the client may send another request afterwards (RFC 9112 section 9.3). One that speaks HTTP/1.0 may not.
     pub fn keeps_alive(&self) -> bool {
         self.head.version == Version::Http11 && !self.connection.close
