@@ -61,7 +61,7 @@ pub const GATHER: usize = 32 * 1024;
 /// From what size on the rest of a body or chunk is carried unseen.
 pub const UNSEEN: u64 = 32 * 1024;
 
-/// A direction that has moved so much in large pieces goes through a pipe, until a smaller piece comes.
+/// A direction that has moved so much in large pieces goes through a pipe, until several smaller ones come.
 pub const BULK: usize = 64 * 1024;
 /// What counts as a large piece: a TLS record is no larger.
 pub const LARGE: usize = 16 * 1024;

@@ -217,7 +217,7 @@ struct Way {
     kept: Vec<u8>,
     taken: usize,
     pipe: Option<Pipe>,
-    /// Bytes since the last small piece.
+    /// Bytes in large pieces, halved by each small one.
     burst: usize,
     moved: u64,
     left_to_carry: Option<u64>,
@@ -321,8 +321,11 @@ impl Way {
         if taken == 0 {
             self.state = State::Ending;
         }
-        // Messages are cheaper to copy, however fast they follow one another.
-        self.burst = if taken < bounds::LARGE { 0 } else { self.burst.saturating_add(taken) };
+        // Messages are cheaper to copy, however fast they follow one another; bulk has small pieces now and then.
+        self.burst = match taken < bounds::LARGE {
+            true => self.burst / 2,
+            false => self.burst.saturating_add(taken).min(4 * bounds::BULK),
+        };
         self.moved = self.moved.saturating_add(taken as u64);
         if let Some(left) = &mut self.left_to_carry {
             *left = left.saturating_sub(taken as u64);
