@@ -13,8 +13,9 @@ use super::fdpass;
 /// Holds files until every descriptor of theirs is closed. Dropped after those, it has the kernel close the files.
 #[derive(Debug)]
 pub struct Holder {
-    _sender: OwnedFd,
     _receiver: OwnedFd,
+    /// Last: only its end, of which nobody else has a reference, wakes the collector, which must find the other closed.
+    _sender: OwnedFd,
 }
 
 /// Takes a further reference to each descriptor's file. Where it does not work, closing them is merely slow.
