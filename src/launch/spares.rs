@@ -72,7 +72,7 @@ impl Spares {
     /// EEXIST when something is there; ENOENT when none is left; others when they cannot be moved there.
     pub fn take(&mut self, directory: BorrowedFd<'_>, name: &CString) -> nix::Result<()> {
         while let Some(spare) = self.names.pop() {
-            // Only empty ones are given back, and nothing but a jail comes here.
+            // A directory loses its mark, its time of change, when something is put into it.
             if !is_marked_directory(self.pool.as_fd(), &spare) {
                 continue;
             }
