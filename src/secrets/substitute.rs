@@ -3,6 +3,10 @@
 //! A placeholder has the value's length and, character by character, its alphabet, so that what parses the value goes on
 //! parsing. It follows from the value and the session's key: one value has one placeholder in a session, and another in
 //! the next, so that one seen anywhere else tells where it came from.
+//!
+//! Of the value it tells length and alphabet and nothing else: a character is drawn from all of its alphabet, the one that
+//! stands there among them. Were that one left out, whoever collects the placeholders of a few hundred sessions could read
+//! the value from what never occurs.
 
 use std::fmt;
 
@@ -60,7 +64,8 @@ pub fn crc32_base62(body: &[u8]) -> [u8; CHECK] {
     digits
 }
 
-/// What stands for `value` in this session: of the same length, never equal to it where a character could differ.
+/// What stands for `value` in this session: of the same length. A character is by chance the value's own as often as any
+/// other.
 ///
 /// Letters become letters of the same case, digits digits of the same kind (a value of hexadecimal digits stays one);
 /// every other byte below 0x80 stays, so that separators, quotes and line ends keep their places. Bytes from 0x80 on
@@ -74,11 +79,11 @@ pub fn placeholder(key: &SessionKey, value: &[u8], shape: Shape) -> Vec<u8> {
     out.extend_from_slice(kept);
     for &byte in body {
         out.push(match byte {
-            b'0'..=b'9' => other(&mut stream, byte, b"0123456789"),
-            b'a'..=b'f' if hex => other(&mut stream, byte, b"abcdef"),
-            b'A'..=b'F' if hex => other(&mut stream, byte, b"ABCDEF"),
-            b'a'..=b'z' => other(&mut stream, byte, b"abcdefghijklmnopqrstuvwxyz"),
-            b'A'..=b'Z' => other(&mut stream, byte, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+            b'0'..=b'9' => drawn(&mut stream, b"0123456789"),
+            b'a'..=b'f' if hex => drawn(&mut stream, b"abcdef"),
+            b'A'..=b'F' if hex => drawn(&mut stream, b"ABCDEF"),
+            b'a'..=b'z' => drawn(&mut stream, b"abcdefghijklmnopqrstuvwxyz"),
+            b'A'..=b'Z' => drawn(&mut stream, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
             0x80.. => b'x',
             separator => separator,
         });
@@ -91,11 +96,9 @@ pub fn placeholder(key: &SessionKey, value: &[u8], shape: Shape) -> Vec<u8> {
     out
 }
 
-/// A character of the alphabet that is not `byte`: a value of one character must not show through.
-fn other(stream: &mut Stream<'_>, byte: u8, alphabet: &[u8]) -> u8 {
-    let at = alphabet.iter().position(|&known| known == byte).unwrap_or(0);
-    let step = 1 + stream.below(alphabet.len() - 1);
-    alphabet[(at + step) % alphabet.len()]
+/// A character of the alphabet, each as likely as the others.
+fn drawn(stream: &mut Stream<'_>, alphabet: &[u8]) -> u8 {
+    alphabet[stream.below(alphabet.len())]
 }
 
 /// Bytes that follow from key and value.
@@ -143,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_has_length_and_alphabet_and_no_character_of_the_value_in_its_place() {
+    fn a_placeholder_has_the_values_length_and_alphabet() {
         let value = b"postgres-Pw: 90aZ\n";
         let made = placeholder(&key(1), value, Shape::default());
         assert_eq!(made.len(), value.len());
+        assert_ne!(made, value);
         for (old, new) in value.iter().zip(&made) {
             if old.is_ascii_alphanumeric() {
-                assert_ne!(old, new);
                 assert_eq!(old.is_ascii_digit(), new.is_ascii_digit());
                 assert_eq!(old.is_ascii_uppercase(), new.is_ascii_uppercase());
             } else {
@@ -158,6 +161,27 @@ mod tests {
         }
         let hex = placeholder(&key(1), b"3d2c42fb-00ff", Shape::default());
         assert!(hex.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-'));
+    }
+
+    #[test]
+    fn placeholders_of_many_sessions_do_not_tell_the_value() {
+        let value = b"q7";
+        let mut seen = [[0_u32; 256]; 2];
+        for session in 0..5200_u32 {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&session.to_le_bytes());
+            let made = placeholder(&SessionKey::new(bytes), value, Shape::default());
+            for (counts, byte) in seen.iter_mut().zip(&made) {
+                counts[usize::from(*byte)] += 1;
+            }
+        }
+        // Each letter 200 times, each digit 520 times, give or take seven standard deviations.
+        for (counts, alphabet, expected) in [(&seen[0], b'a'..=b'z', 200_i64), (&seen[1], b'0'..=b'9', 520)] {
+            for byte in alphabet {
+                let count = i64::from(counts[usize::from(byte)]);
+                assert!((count - expected).abs() < 7 * expected.isqrt(), "{} occurs {count} times", char::from(byte));
+            }
+        }
     }
 
     #[test]
