@@ -71,6 +71,12 @@ pub struct Egress<'a> {
     /// By which way the program came: `transparent`, `connect`, `forward`, `socks` or `dns`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<&'a str>,
+    /// The program, where it is known: the file name of its executable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<&'a str>,
+    /// Its process's number inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
     /// The host it asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<&'a str>,

@@ -224,6 +224,7 @@ fn try_jail(facts: Facts, landlock: bool) -> std::result::Result<Redirection, (L
     let setup = Setup {
         channel: theirs,
         sockets: None,
+        holders: None,
         prepared: idmap::prepare(&plan).map_err(at(Layer::FileSystem))?,
         stdio: [Stdio::Null; 3],
         ends: [None, None, None],

@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, s
 
 use super::confine::Confinement;
 use super::guards::Guards;
+use super::holders::Holders;
 use super::masks::{Masks, base_of};
 use super::message::{Channel, Connectable, Covered, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
 use super::network::{self, Listeners, Network};
@@ -35,6 +36,8 @@ pub struct Setup {
     pub channel: Channel,
     /// Where the supervisor asks for sockets of the jail's network, when ports are published.
     pub sockets: Option<Channel>,
+    /// Where the supervisor asks which program holds a socket, when there is a way out.
+    pub holders: Option<Channel>,
     /// Trees that root's supervisor prepared.
     pub prepared: Prepared,
     /// The workload's standard descriptors.
@@ -50,9 +53,9 @@ pub struct Setup {
 impl Setup {
     /// The numbers of all descriptors in here: init closes every other.
     pub fn descriptors(&self) -> Vec<i32> {
-        let Self { channel, sockets, prepared, stdio: _, ends, confinement: _, sessions } = self;
+        let Self { channel, sockets, holders, prepared, stdio: _, ends, confinement: _, sessions } = self;
         let mut all = vec![channel.as_raw_fd(), sessions.as_raw_fd()];
-        all.extend(sockets.iter().map(AsRawFd::as_raw_fd));
+        all.extend(sockets.iter().chain(holders).map(AsRawFd::as_raw_fd));
         all.extend(prepared.values().map(AsRawFd::as_raw_fd));
         all.extend(ends.iter().flatten().map(AsRawFd::as_raw_fd));
         all
@@ -61,7 +64,8 @@ impl Setup {
 
 /// Runs init; never returns.
 pub fn main(plan: &Plan, setup: Setup) -> ! {
-    let mut init = Init { plan, guards: Guards::default(), sockets: None, running: None, spawned: Vec::new() };
+    let mut init =
+        Init { plan, guards: Guards::default(), sockets: None, holders: None, running: None, spawned: Vec::new() };
     let status = match init.run(setup) {
         Ok(()) => 0,
         Err(()) => 1,
@@ -74,6 +78,8 @@ struct Init<'a> {
     guards: Guards,
     /// Where sockets of the jail's network are asked for, until nobody asks any more.
     sockets: Option<Channel>,
+    /// Likewise for who holds a socket.
+    holders: Option<Holders>,
     running: Option<Pid>,
     /// Commands of `jail exec`, each with its terminal as far as it has one.
     spawned: Vec<(Pid, u32, Option<OwnedFd>)>,
@@ -99,10 +105,11 @@ impl Standing {
             tcp: listeners.tcp.len(),
             dns_udp: listeners.dns_udp.len(),
             dns_tcp: listeners.dns_tcp.len(),
+            diag: listeners.diag.is_some(),
         };
         let mut descriptors: Vec<_> = self.terminal.iter().map(|terminal| terminal.master.as_fd()).collect();
-        let Listeners { tcp, dns_udp, dns_tcp } = &listeners;
-        descriptors.extend([tcp, dns_udp, dns_tcp].into_iter().flatten().map(AsFd::as_fd));
+        let Listeners { tcp, dns_udp, dns_tcp, diag } = &listeners;
+        descriptors.extend([tcp, dns_udp, dns_tcp].into_iter().flatten().chain(diag).map(AsFd::as_fd));
         channel.send(&FromInit::Ready(ready), &descriptors)
     }
 
@@ -126,8 +133,9 @@ struct Terminal {
 
 impl Init<'_> {
     fn run(&mut self, setup: Setup) -> Result<(), ()> {
-        let Setup { channel, sockets, prepared, stdio, ends, confinement, sessions } = setup;
+        let Setup { channel, sockets, holders, prepared, stdio, ends, confinement, sessions } = setup;
         self.sockets = sockets;
+        self.holders = holders.map(Holders::new);
         let original = block_signals().map_err(drop)?;
         // A supervisor that died before this point closed the channel: EPIPE.
         match channel.receive::<ToInit>() {
@@ -285,11 +293,12 @@ impl Init<'_> {
             if let Some(ending) = self.reap(channel) {
                 return Ok(Some(ending));
             }
-            let mut descriptors: Vec<_> = [signals.as_fd(), channel.as_fd()]
-                .into_iter()
-                .chain(self.sockets.as_ref().map(AsFd::as_fd))
+            // Without a channel its place is taken by one that is looked at anyway.
+            let sockets = self.sockets.as_ref().unwrap_or(channel);
+            let holders = self.holders.as_ref().map_or(channel, Holders::channel);
+            let mut descriptors: Vec<_> = [signals.as_fd(), channel.as_fd(), sockets.as_fd(), holders.as_fd()]
                 .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
-                .collect();
+                .into();
             match poll(&mut descriptors, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return Err(()),
@@ -297,7 +306,7 @@ impl Init<'_> {
             let ready = |number: usize| {
                 descriptors.get(number).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
             };
-            let (channel_ready, sockets_ready) = (ready(1), ready(2));
+            let (channel_ready, sockets_ready, holders_ready) = (ready(1), ready(2), ready(3));
             while let Ok(Some(_)) = signals.read_signal() {}
             if channel_ready {
                 match channel.receive::<ToInit>() {
@@ -313,6 +322,9 @@ impl Init<'_> {
             }
             if sockets_ready {
                 self.sockets.take_if(|sockets| Connectable::answer(sockets).is_err());
+            }
+            if holders_ready {
+                self.holders.take_if(|holders| holders.answer().is_err());
             }
         }
     }

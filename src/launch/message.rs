@@ -117,6 +117,8 @@ pub struct Ready {
     pub dns_udp: usize,
     /// How many are the resolver's, for TCP.
     pub dns_tcp: usize,
+    /// Whether the last one is for questions about sockets.
+    pub diag: bool,
 }
 
 /// What came of hiding a path, or of protecting it again.

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod confine;
 pub mod guards;
+pub mod holders;
 pub mod idmap;
 pub mod init;
 pub mod lease;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::message::{Failure, Step};
 use super::redirect;
 use crate::plan::network::{DNS_PORT, Egress, NetworkPlan, OWN_V4, OWN_V6, PROXY_PORT, PROXY_V4, PROXY_V6};
-use crate::sys::net;
 use crate::sys::netlink::{Batch, CREATE, Refused};
+use crate::sys::{net, sockdiag};
 
 /// Connections that wait to be accepted, at most; the namespace's own `somaxconn` starts at the same number.
 const BACKLOG: i32 = 4096;
@@ -30,6 +30,8 @@ pub struct Listeners {
     pub dns_udp: Vec<OwnedFd>,
     /// Questions to the resolver over TCP.
     pub dns_tcp: Vec<OwnedFd>,
+    /// For questions about the sockets of the namespace, where the kernel answers such.
+    pub diag: Option<OwnedFd>,
 }
 
 /// How connections come to the listeners.
@@ -96,7 +98,7 @@ fn failed(refused: Refused) -> Failure {
 }
 
 fn listen(everywhere: &[u16], six: bool) -> Result<Listeners, Failure> {
-    let mut listeners = Listeners::default();
+    let mut listeners = Listeners { diag: sockdiag::open().ok(), ..Listeners::default() };
     let families: &[(IpAddr, IpAddr)] =
         &[(PROXY_V4.into(), Ipv4Addr::UNSPECIFIED.into()), (PROXY_V6.into(), Ipv6Addr::UNSPECIFIED.into())];
     let tcp = |address: IpAddr, port| {

@@ -122,11 +122,12 @@ impl Starting {
     }
 
     fn take_over(self, ready: Ready, descriptors: Vec<OwnedFd>) -> Launched {
-        let Ready { redirection, terminal, tcp, dns_udp, dns_tcp } = ready;
+        let Ready { redirection, terminal, tcp, dns_udp, dns_tcp, diag } = ready;
         let mut descriptors = descriptors.into_iter();
         let terminal = terminal.then(|| descriptors.next()).flatten();
         let mut take = |count: usize| descriptors.by_ref().take(count).collect();
-        let listeners = Listeners { tcp: take(tcp), dns_udp: take(dns_udp), dns_tcp: take(dns_tcp) };
+        let (tcp, dns_udp, dns_tcp) = (take(tcp), take(dns_udp), take(dns_tcp));
+        let listeners = Listeners { tcp, dns_udp, dns_tcp, diag: diag.then(|| descriptors.next()).flatten() };
         Launched { pid: self.pid, channel: self.channel, terminal, listeners, redirection }
     }
 

@@ -84,6 +84,9 @@ pub const TOLD_HOSTS: usize = 32;
 /// See [`TOLD_HOSTS`].
 pub const REMEMBERED_HOSTS: usize = 512;
 
+/// Programs that the summary names beside a host.
+pub const NAMED_PROGRAMS: usize = 3;
+
 /// Connections out that may follow each other at once, and the time between two after that. Each leaves two lines in the
 /// record, half a kilobyte together: a burst 100 MB, and an hour of flood 36 MB more.
 pub const CONNECTIONS_IN_A_BURST: u32 = 200_000;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::caller::Caller;
 use super::forward;
 
 /// The jail's side of a connection.
@@ -15,12 +16,14 @@ pub struct Client {
     pub stream: TcpStream,
     /// What was read and not used.
     pub bytes: Vec<u8>,
+    /// Which program it is.
+    pub caller: Caller,
 }
 
 impl Client {
     /// A connection of which nothing was read yet.
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, bytes: Vec::new() }
+    pub fn new(stream: TcpStream, caller: Caller) -> Self {
+        Self { stream, bytes: Vec::new(), caller }
     }
 
     /// Waits for more bytes; `false` at the end.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::hello::{ClientHello, HelloError};
 use crate::policy::decide::{Decision, Layer};
 use crate::policy::egress::{EgressPolicy, Tunnel};
@@ -43,6 +44,15 @@ pub struct Wanted {
     pub host: Host,
     /// The port; 0 for a question about a name.
     pub port: u16,
+    /// Which program it is.
+    pub caller: Caller,
+}
+
+impl Wanted {
+    /// The addresses of a name.
+    pub fn name(host: &Host) -> Self {
+        Self { entry: Entry::Dns, host: host.clone(), port: 0, caller: Caller::default() }
+    }
 }
 
 /// What a program says on its connection, as far as it matters to where it goes.
@@ -103,7 +113,8 @@ impl Refusal {
 /// use jail::policy::host::Host;
 /// use jail::proxy::gate::{Entry, Permit, Wanted};
 ///
-/// let wanted = Wanted { entry: Entry::Connect, host: Host::parse("example.com").unwrap(), port: 443 };
+/// let host = Host::parse("example.com").unwrap();
+/// let wanted = Wanted { entry: Entry::Connect, host, port: 443, caller: Default::default() };
 /// let permit = Permit { wanted, rule: 0, pins: Vec::new(), raw: true };
 /// ```
 #[derive(Debug)]
@@ -158,7 +169,7 @@ impl Clearance {
 
     /// What it is for, by the way that `like` came.
     pub fn wanted(&self, like: &Wanted) -> Wanted {
-        Wanted { entry: like.entry, host: self.host.clone(), port: self.port }
+        Wanted { host: self.host.clone(), port: self.port, ..like.clone() }
     }
 
     /// Whether it is for what this permit is for.
@@ -212,8 +223,7 @@ impl Gate {
     /// Whether the addresses of a name may be asked for.
     pub fn name(&self, host: &Host) -> Result<(), Refusal> {
         let decision = self.policy.decide_name(host);
-        let wanted = || Wanted { entry: Entry::Dns, host: host.clone(), port: 0 };
-        if decision.allows() { Ok(()) } else { Err(Refusal::decided(&wanted(), &decision)) }
+        if decision.allows() { Ok(()) } else { Err(Refusal::decided(&Wanted::name(host), &decision)) }
     }
 
     /// Whether anything may be said to the host and port.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::bounds;
+use super::caller::{Caller, Program};
 use super::forward::Tally;
 use super::gate::{Entry, Refusal, Wanted};
 use crate::audit::{self, Egress, Event, SharedRecorder};
@@ -67,6 +68,8 @@ pub struct TurnedHost {
     pub reason: Reason,
     /// How often.
     pub count: u64,
+    /// Some of the programs that wanted to go there, as far as they are known.
+    pub programs: Vec<String>,
     /// What would allow it, if anything sensible would.
     pub remedy: Option<String>,
 }
@@ -88,12 +91,19 @@ struct State {
     bytes: (u64, u64),
     denied: u64,
     failed: u64,
-    hosts: BTreeMap<(Host, Option<u16>, Reason), u64>,
+    hosts: BTreeMap<(Host, Option<u16>, Reason), Turned>,
     more_hosts: bool,
     /// Hosts that were refused (`false`) or failed (`true`).
     told: HashSet<(Host, bool)>,
     throttle: Throttle,
     turns: Turns,
+}
+
+/// What is remembered of a host that was refused or not reached.
+#[derive(Debug, Default)]
+struct Turned {
+    count: u64,
+    programs: Vec<String>,
 }
 
 /// Who may open a connection when: each writes two lines that are never left out, so a flood of them has to be slow.
@@ -153,10 +163,15 @@ impl Ledger {
         self.halt.notified().await;
     }
 
+    /// Whether there is room for a line about a refusal.
+    pub fn has_room(&self) -> bool {
+        self.state().throttle.room > 0
+    }
+
     /// Records a refusal. In a flood the rest is counted and written as a sum, but for the first of each host: who floods
     /// with one host does not hide another.
     pub fn refused(&self, refusal: &Refusal) {
-        let Wanted { entry, host, port } = &refusal.wanted;
+        let Wanted { entry, host, port, caller } = &refusal.wanted;
         let port = Some(*port).filter(|_| *entry != Entry::Dns);
         let unwritten = {
             let mut state = self.state();
@@ -164,7 +179,7 @@ impl Ledger {
             let by_itself = port.is_none() && host.name().is_some_and(|name| name.ends_with(".arpa"));
             let mut is_new = false;
             if !by_itself {
-                is_new = state.count(host, port, refusal.reason);
+                is_new = state.count(host, port, refusal.reason, caller.program());
                 self.tell_once(&mut state, port, refusal);
             }
             match state.throttle.take(is_new) {
@@ -175,6 +190,8 @@ impl Ledger {
         let more = (unwritten > 0).then_some(unwritten);
         self.write(&Event::Egress(Egress {
             entry: Some(entry_name(*entry)),
+            program: caller.program().map(|program| program.name.as_str()),
+            pid: caller.program().map(|program| program.pid),
             host: Some(&host.to_string()),
             port,
             verdict: if refusal.reason.is_failure() { "allow" } else { "deny" },
@@ -192,6 +209,7 @@ impl Ledger {
             ledger: Arc::clone(self),
             id: self.next.fetch_add(1, Relaxed),
             entry: wanted.entry,
+            caller: wanted.caller.clone(),
             host: wanted.host.to_string(),
             port: wanted.port,
             address,
@@ -212,11 +230,12 @@ impl Ledger {
     /// What happened so far.
     pub fn totals(&self) -> Totals {
         let state = self.state();
-        let hosts = state.hosts.iter().map(|((host, port, reason), count)| TurnedHost {
+        let hosts = state.hosts.iter().map(|((host, port, reason), Turned { count, programs })| TurnedHost {
             host: host.to_string(),
             port: *port,
             reason: *reason,
             count: *count,
+            programs: programs.clone(),
             remedy: proposed(*reason, host, *port),
         });
         let mut hosts: Vec<TurnedHost> = hosts.collect();
@@ -248,7 +267,7 @@ impl Ledger {
     }
 
     fn tell_once(&self, state: &mut State, port: Option<u16>, refusal: &Refusal) {
-        let Refusal { wanted: Wanted { host, .. }, reason, rule, detail } = refusal;
+        let Refusal { wanted: Wanted { host, caller, .. }, reason, rule, detail } = refusal;
         let failed = reason.is_failure();
         if state.told.len() >= bounds::TOLD_HOSTS || !state.told.insert((host.clone(), failed)) {
             return;
@@ -256,7 +275,8 @@ impl Ledger {
         let at = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
         // Of a failure the policy is not the cause, and what the system said is.
         let (what, more) = if failed { ("not reached", detail) } else { ("refused", rule) };
-        let mut text = format!("{what} {at}: {}", reason.sentence());
+        let program = caller.program().map_or_else(String::new, |program| format!("{program}: "));
+        let mut text = format!("{program}{what} {at}: {}", reason.sentence());
         if let Some(more) = more {
             text.push_str(&format!(" ({more})"));
         }
@@ -283,26 +303,42 @@ impl Ledger {
 
 impl State {
     /// Counts a refusal; whether it is the first of its kind among those that are remembered.
-    fn count(&mut self, host: &Host, port: Option<u16>, reason: Reason) -> bool {
+    fn count(&mut self, host: &Host, port: Option<u16>, reason: Reason, program: Option<&Program>) -> bool {
         let key = (host.clone(), port, reason);
         let known = self.hosts.get_mut(&key);
+        let name = program.map(ToString::to_string);
         // One lookup is several questions: a family each, again with each domain of the search list, and again when the
         // answer is not liked.
-        if port.is_none() && known.is_some() {
+        if port.is_none()
+            && let Some(known) = known
+        {
+            known.called(name);
             return false;
         }
         let total = if reason.is_failure() { &mut self.failed } else { &mut self.denied };
         *total = total.saturating_add(1);
-        if let Some(count) = known {
-            *count = count.saturating_add(1);
+        if let Some(known) = known {
+            known.count = known.count.saturating_add(1);
+            known.called(name);
             return false;
         }
         if self.hosts.len() >= bounds::REMEMBERED_HOSTS {
             self.more_hosts = true;
             return false;
         }
-        self.hosts.insert(key, 1);
+        self.hosts.insert(key, Turned { count: 1, programs: name.into_iter().collect() });
         true
+    }
+}
+
+impl Turned {
+    fn called(&mut self, program: Option<String>) {
+        if let Some(program) = program
+            && self.programs.len() < bounds::NAMED_PROGRAMS
+            && !self.programs.contains(&program)
+        {
+            self.programs.push(program);
+        }
     }
 }
 
@@ -365,6 +401,7 @@ pub struct Opened {
     ledger: Arc<Ledger>,
     id: u64,
     entry: Entry,
+    caller: Caller,
     host: String,
     port: u16,
     address: SocketAddr,
@@ -389,6 +426,8 @@ impl Opened {
         Egress {
             id: Some(self.id),
             entry: Some(entry_name(self.entry)),
+            program: self.caller.program().map(|program| program.name.as_str()),
+            pid: self.caller.program().map(|program| program.pid),
             host: Some(&self.host),
             port: Some(self.port),
             address: Some(self.address),
@@ -430,7 +469,8 @@ mod tests {
         let (tell, mut notices) = mpsc::unbounded_channel();
         let ledger = Ledger::new(Arc::new(Mutex::new(recorder)), tell);
         for (entry, host, port, reason) in refusals {
-            let wanted = Wanted { entry: *entry, host: Host::parse(host).unwrap(), port: *port };
+            let host = Host::parse(host).unwrap();
+            let wanted = Wanted { entry: *entry, host, port: *port, caller: Caller::default() };
             ledger.refused(&Refusal::new(&wanted, *reason).detail("as a test"));
         }
         let mut told = Vec::new();

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::bounds;
 use super::client::Client;
-use super::dns::serve as dns;
+use super::dns::{PORT, serve as dns};
 use super::front::speak::Tunnel;
 use super::front::{explicit, transparent};
 use super::shared::Shared;
@@ -27,11 +27,16 @@ pub struct Sockets {
     pub dns_udp: Vec<OwnedFd>,
     /// Listeners for questions by TCP.
     pub dns_tcp: Vec<OwnedFd>,
+    /// For questions to the kernel about sockets.
+    pub diag: Option<OwnedFd>,
 }
 
 /// Starts to serve on the sockets. Needs a running tokio; returns as soon as connections are accepted.
 pub fn start(shared: &Arc<Shared>, sockets: Sockets) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(shared.limits.connections));
+    if let (Some(diag), Some(own)) = (sockets.diag, shared.own.first()) {
+        shared.callers.start(diag, *own, (own.ip(), PORT).into());
+    }
     for socket in sockets.tcp {
         shared.spawn(accept(Arc::clone(shared), listener(socket)?, Arc::clone(&room)));
     }
@@ -57,7 +62,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc<Semaphore>
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => shared.spawn(connection(Arc::clone(&shared), stream, place)),
+            Ok((stream, from)) => shared.spawn(connection(Arc::clone(&shared), (stream, from), place)),
             // The program has left, or there are no descriptors.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if is_lost(&error) => return shared.ledger.fail(lost(&error)),
@@ -76,21 +81,21 @@ pub fn lost(error: &io::Error) -> Error {
     Error::setup(format!("the policy proxy cannot accept connections: {error}; everything in the jail was killed"))
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, place: OwnedSemaphorePermit) {
+async fn connection(shared: Arc<Shared>, (stream, from): (TcpStream, SocketAddr), place: OwnedSemaphorePermit) {
     // Without one it has left.
     let Ok(original) = net::original_destination(&stream) else { return };
     let held = shared.hold(original.ip());
     // What comes before the carrying is many times larger than what the carrying needs, and is gone by then.
-    let tunnel = Box::pin(front(&shared, stream, original)).await;
+    let caller = shared.callers.of_connection(from, original);
+    let tunnel = Box::pin(front(&shared, Client::new(stream, caller), original)).await;
     if let Some(tunnel) = &tunnel {
         tunnel.carry(&shared).await;
     }
     drop((held, place));
 }
 
-async fn front(shared: &Shared, stream: TcpStream, original: SocketAddr) -> Option<Tunnel> {
-    stream.set_nodelay(true).ok()?;
-    let client = Client::new(stream);
+async fn front(shared: &Shared, client: Client, original: SocketAddr) -> Option<Tunnel> {
+    client.stream.set_nodelay(true).ok()?;
     if shared.own.contains(&original) {
         explicit::serve(shared, client, original).await
     } else {
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_waits_is_small() {
-        fn size<F>(_: impl Fn(Arc<Shared>, TcpStream, OwnedSemaphorePermit) -> F) -> usize {
+        fn size<F>(_: impl Fn(Arc<Shared>, (TcpStream, SocketAddr), OwnedSemaphorePermit) -> F) -> usize {
             size_of::<F>()
         }
         // Ten thousand of them, with what tokio keeps of their sockets, fit into a few tens of megabytes.

@@ -8,6 +8,7 @@
 //! only for a [`gate::Clearance`], which the gate makes once it has seen what the program says.
 
 pub mod bounds;
+pub mod caller;
 pub mod client;
 pub mod dial;
 pub mod dns;

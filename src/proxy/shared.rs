@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::caller::Callers;
 use super::dial;
 use super::dns::pool::Pool;
 use super::gate::{Gate, Permit, Refusal};
@@ -35,6 +36,8 @@ pub struct Shared {
     pub gate: Gate,
     /// Asks for addresses.
     pub resolver: Resolver,
+    /// Finds out which program makes a connection.
+    pub callers: Callers,
     /// Keeps the record.
     pub ledger: Arc<Ledger>,
     /// Proxies of the host.
@@ -81,7 +84,22 @@ impl Shared {
             sleep(wait).await;
         }
         let dialled = dial::dial(self, permit, purpose).await;
-        dialled.inspect_err(|refusal| self.ledger.refused(refusal))
+        self.settle(dialled).await
+    }
+
+    /// Records a refusal, with the name of the program if that can be found out. Before the program is told: one that is
+    /// gone is not found.
+    pub async fn refused(&self, refusal: &Refusal) {
+        refusal.wanted.caller.settled().await;
+        self.ledger.refused(refusal);
+    }
+
+    /// Records what stands in the way, if something does.
+    pub async fn settle<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        if let Err(refusal) = &result {
+            self.refused(refusal).await;
+        }
+        result
     }
 
     /// Starts a task. A panic in it ends the run: what it was about to decide is not known.
@@ -139,6 +157,7 @@ mod tests {
         let shared = Arc::new(Shared {
             gate: Gate::new(Arc::default()),
             resolver: Resolver::default(),
+            callers: Callers::default(),
             ledger: Arc::new(Ledger::new(Arc::new(Mutex::new(recorder)), tell)),
             parents: Parents::default(),
             pipes: Arc::default(),

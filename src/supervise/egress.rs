@@ -8,10 +8,13 @@ use std::thread::JoinHandle;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{mpsc, oneshot};
 
+use super::callers;
 use crate::audit::SharedRecorder;
 use crate::error::{Error, Result};
+use crate::launch::message::Channel;
 use crate::plan::network::{PROXY_PORT, PROXY_V4, PROXY_V6};
 use crate::policy::{LimitsPolicy, egress::EgressPolicy};
+use crate::proxy::caller::Callers;
 use crate::proxy::gate::Gate;
 use crate::proxy::ledger::{Ledger, Notice, Totals};
 use crate::proxy::listen::{self, Sockets};
@@ -33,12 +36,13 @@ pub struct Egress {
 impl Egress {
     /// Starts the thread. It serves nothing before [`Egress::serve`].
     ///
-    /// `descriptors` is how many connections there are descriptors for.
+    /// `descriptors` is how many connections there are descriptors for, `holders` where init is asked who holds a socket.
     pub fn start(
         policy: &EgressPolicy,
         limits: &LimitsPolicy,
         descriptors: usize,
         recorder: SharedRecorder,
+        holders: Option<Channel>,
     ) -> Result<Self> {
         let (tell, notices) = mpsc::unbounded_channel();
         let (sockets, given) = oneshot::channel();
@@ -48,9 +52,11 @@ impl Egress {
         let parents = Parents::read(variable).map_err(|error| {
             Error::setup(error).hint("name one as http://HOST:PORT, or unset the variable to connect directly")
         })?;
+        let (callers, questions) = Callers::new();
         let shared = Shared {
             gate: Gate::new(Arc::new(policy.clone())),
             resolver: Resolver::default(),
+            callers,
             ledger: Arc::clone(&ledger),
             parents,
             pipes: Arc::default(),
@@ -66,7 +72,9 @@ impl Egress {
             .name("jail-proxy".to_owned())
             .spawn(move || {
                 let ledger = Arc::clone(&shared.ledger);
-                let run = catch_unwind(AssertUnwindSafe(|| run(Arc::new(shared), given, stopped)));
+                let run = catch_unwind(AssertUnwindSafe(|| {
+                    run(Arc::new(shared), given, stopped, holders.map(|holders| callers::serve(holders, questions)))
+                }));
                 ledger.tell(Notice::Failed(match run {
                     Ok(Err(error)) => error,
                     // After a stop nobody listens any more.
@@ -128,7 +136,12 @@ impl Drop for Egress {
 }
 
 /// Serves until it is told to stop or cannot go on.
-fn run(shared: Arc<Shared>, sockets: oneshot::Receiver<Sockets>, stop: oneshot::Receiver<()>) -> Result<()> {
+fn run(
+    shared: Arc<Shared>,
+    sockets: oneshot::Receiver<Sockets>,
+    stop: oneshot::Receiver<()>,
+    callers: Option<impl Future<Output = ()> + Send + 'static>,
+) -> Result<()> {
     let failed = |error: std::io::Error| Error::setup(format!("cannot start the policy proxy: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -139,6 +152,7 @@ fn run(shared: Arc<Shared>, sockets: oneshot::Receiver<Sockets>, stop: oneshot::
         // The jail could not be built.
         let Ok(sockets) = sockets.await else { return Ok(()) };
         listen::start(&shared, sockets).map_err(failed)?;
+        callers.into_iter().for_each(|callers| shared.spawn(callers));
         shared.ledger.tell(Notice::Serving);
         tokio::select! {
             _ = stop => {}

@@ -1,5 +1,6 @@
 //! The host side of a running jail.
 
+pub mod callers;
 pub mod control;
 pub mod egress;
 pub mod exec;

@@ -30,6 +30,7 @@ use crate::launch::network::{Listeners, Redirection};
 use crate::launch::start::{self, Launched, Starting};
 use crate::plan::Plan;
 use crate::plan::limits::LimitsPlan;
+use crate::plan::network::Egress as Way;
 use crate::policy::LimitsPolicy;
 use crate::policy::egress::EgressPolicy;
 use crate::proxy::ledger::Totals;
@@ -187,6 +188,7 @@ struct Launching {
     outside: [Option<OwnedFd>; 3],
     published: Published,
     sockets: Option<Channel>,
+    holders: Option<Channel>,
 }
 
 fn launch(run: &Run<'_>, sessions: &Sessions) -> Result<Launching> {
@@ -195,14 +197,16 @@ fn launch(run: &Run<'_>, sessions: &Sessions) -> Result<Launching> {
     let stdio = stdio::classify();
     let Pipes { kinds, inside, outside } = Pipes::open(&stdio)?;
     let seccomp = plan.seccomp.compile().map_err(Error::setup)?;
-    let (ours, theirs) =
-        Channel::pair().map_err(|errno| Error::setup(format!("cannot open a socket: {}", errno.desc())))?;
+    let channel = || Channel::pair().map_err(|errno| Error::setup(format!("cannot open a socket: {}", errno.desc())));
+    let (ours, theirs) = channel()?;
+    let (holders, setup_holders) = (plan.network.egress != Way::Closed).then(channel).transpose()?.unzip();
     // Before anything stands: a port that is taken ends the run here.
     let published = Published::listen(&plan.network)?;
     let (sockets, setup_sockets) = published.channel()?.unzip();
     let setup = Setup {
         channel: theirs,
         sockets: setup_sockets,
+        holders: setup_holders,
         prepared: idmap::prepare(plan)?,
         stdio: kinds,
         ends: inside,
@@ -216,12 +220,12 @@ fn launch(run: &Run<'_>, sessions: &Sessions) -> Result<Launching> {
         sessions: sessions.directory()?,
     };
     let starting = start::launch(plan, setup, ours, &cgroup)?;
-    Ok(Launching { starting, cgroup, stdio, outside, published, sockets })
+    Ok(Launching { starting, cgroup, stdio, outside, published, sockets, holders })
 }
 
 impl Launching {
     fn serve(self, run: &Run<'_>, directory: &Path, recorder: &SharedRecorder, tell: Tell<'_>) -> Result<Served> {
-        let Self { starting, cgroup, stdio, outside, published, sockets } = self;
+        let Self { starting, cgroup, stdio, outside, published, sockets, holders } = self;
         let pid = starting.pid;
         let ready = control::bind(&directory.join("control.sock"))
             .and_then(|control| Ok((control, Leftovers::begin(run.state, run.plan)?)));
@@ -238,7 +242,7 @@ impl Launching {
         }
         let result = give_up(run).and_then(|connections| {
             let _serving = sockets.map(|sockets| published.serve(sockets)).transpose()?;
-            stand_by(run, starting, control, recorder, connections, (&stdio, outside), tell)
+            stand_by(run, starting, control, recorder, (connections, holders), (&stdio, outside), tell)
         });
         // While init takes its namespaces down: in the workspace it has done everything.
         let result = result.and_then(|served| Ok((served, planted(run, recorder)?)));
@@ -277,12 +281,12 @@ fn stand_by(
     starting: Starting,
     control: OwnedFd,
     recorder: &SharedRecorder,
-    connections: usize,
+    (connections, holders): (usize, Option<Channel>),
     stdio: Stdio<'_>,
     tell: Tell<'_>,
 ) -> Result<Ended> {
     // While init builds the jail.
-    let egress = Egress::start(run.egress, run.limits, connections, Arc::clone(recorder))?;
+    let egress = Egress::start(run.egress, run.limits, connections, Arc::clone(recorder), holders)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -312,8 +316,8 @@ async fn serve(
     // Before the workload starts: what is replaced from now on is seen. While init builds the jail.
     let mut watch = Watch::new(run.plan, run.roots)?;
     let Launched { channel, terminal, listeners, redirection, .. } = starting.stands()?;
-    let Listeners { tcp, dns_udp, dns_tcp } = listeners;
-    egress.serve(Sockets { tcp, dns_udp, dns_tcp });
+    let Listeners { tcp, dns_udp, dns_tcp, diag } = listeners;
+    egress.serve(Sockets { tcp, dns_udp, dns_tcp, diag });
     if let Redirection::Routes { why } = &redirection {
         (tell.warning)(&format!("no nftables here ({why}): {}; `jail doctor` says more", redirection.describe()));
     }

@@ -83,9 +83,10 @@ impl Summary {
     }
 
     fn write_hosts(&self, f: &mut fmt::Formatter<'_>, hosts: &[TurnedHost], more: bool) -> fmt::Result {
-        for TurnedHost { host, port, reason, count, remedy } in hosts.iter().take(SHOWN) {
+        for TurnedHost { host, port, reason, count, programs, remedy } in hosts.iter().take(SHOWN) {
             let port = port.map_or_else(String::new, |port| format!(":{port}"));
-            write!(f, "\n  {host}{port}: {}", reason.sentence())?;
+            let programs = if programs.is_empty() { String::new() } else { format!("{}: ", programs.join(", ")) };
+            write!(f, "\n  {programs}{host}{port}: {}", reason.sentence())?;
             if *count > 1 {
                 write!(f, " ({count} times)")?;
             }

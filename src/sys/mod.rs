@@ -15,4 +15,5 @@ pub mod prctl;
 pub mod process;
 pub mod readiness;
 pub mod release;
+pub mod sockdiag;
 pub mod tty;

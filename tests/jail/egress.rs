@@ -368,8 +368,9 @@ fn not_reached() -> Result<(), Failed> {
     has("status", &said, "error=destination_unavailable")?;
     has("body", &said, "\"reason\":\"unreachable\"")?;
     let sentence = format!("{host}: no address of the host could be reached");
-    has("at once", &told, &format!("jail: not reached {sentence} (Connection refused"))?;
-    has("summary", &told, &format!("1 allowed, and not reached:\n  {sentence}\n"))?;
+    has("at once", &told, &format!(": not reached {sentence} (Connection refused"))?;
+    has("summary", &told, "1 allowed, and not reached:\n  ")?;
+    has("summary", &told, &format!(": {sentence}\n"))?;
     lacks("summary", &told, "refused on the way out")
 }
 

@@ -9,6 +9,7 @@
 mod audit;
 mod bad_input;
 mod basics;
+mod callers;
 mod canary;
 #[path = "../attack/cases/mod.rs"]
 mod cases;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         audit::trials(),
         bad_input::trials(),
         basics::trials(),
+        callers::trials(),
         containers::trials(),
         crash::trials(),
         egress::trials(),

@@ -104,7 +104,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
 pub fn set_up() -> ExitCode {
     match network::set_up(&NetworkPlan::for_policy(&jail::policy::egress::EgressPolicy::default())) {
         Ok(Network { redirection, listeners }) => {
-            let Listeners { tcp, dns_udp, dns_tcp } = listeners;
+            let Listeners { tcp, dns_udp, dns_tcp, .. } = listeners;
             say(&format!("{redirection:?} {} {} {}", tcp.len(), dns_udp.len(), dns_tcp.len()))
         }
         Err(failure) => say(&failure.to_string()),
@@ -141,6 +141,7 @@ fn stand(arguments: &[String]) -> Result<ExitCode, Failed> {
     let setup = Setup {
         channel: theirs,
         sockets: None,
+        holders: None,
         prepared: idmap::prepare(&plan).map_err(|error| error.to_string())?,
         stdio: [Stdio::Null, Stdio::Pipe, Stdio::Pipe],
         ends: [

@@ -3,3 +3,6 @@
 pub mod message;
 pub mod pool;
 pub mod serve;
+
+/// Where a resolver listens.
+pub const PORT: u16 = 53;

@@ -77,7 +77,7 @@ pub async fn pass(
 ) -> Exchanged {
     let has_body = asked.has_body();
     let framing = asked.framing;
-    let Client { stream: client, bytes: ahead } = client;
+    let Client { stream: client, bytes: ahead, .. } = client;
     let (server, tally) = (upstream.stream(), upstream.opened().tally());
     let patience = shared.limits.idle_time;
     let up = Relay { from: client, to: server, pipes: &shared.pipes, patience };

@@ -23,7 +23,8 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// Serves a connection to the proxy's own address; what is left to do is carrying bytes.
 pub async fn serve(shared: &Shared, mut client: Client, own: SocketAddr) -> Option<Tunnel> {
-    let own = Wanted { entry: Entry::Forward, host: Host::Address(own.ip()), port: own.port() };
+    let host = Host::Address(own.ip());
+    let own = Wanted { entry: Entry::Forward, host, port: own.port(), caller: client.caller.clone() };
     match client.first(bounds::FIRST_WORDS).await? {
         4 | 5 => socks::serve(shared, client, own).await,
         byte if is_token_byte(byte) => {
@@ -33,7 +34,7 @@ pub async fn serve(shared: &Shared, mut client: Client, own: SocketAddr) -> Opti
         }
         first => {
             let refusal = Refusal::new(&own, Reason::BadProtocol).detail("a proxy is asked in HTTP or SOCKS");
-            shared.ledger.refused(&refusal);
+            shared.refused(&refusal).await;
             if first == refuse::TLS {
                 refuse::tls(client, &refusal).await;
             } else {
@@ -93,8 +94,7 @@ async fn connect(shared: &Shared, mut client: Client, own: Wanted) -> Option<Tun
             (Err(refusal), Some(408))
         }
     };
-    let permit =
-        wanted.and_then(|wanted| shared.gate.admit(wanted)).inspect_err(|refusal| shared.ledger.refused(refusal));
+    let permit = shared.settle(wanted.and_then(|wanted| shared.gate.admit(wanted))).await;
     let dialled = match permit {
         Ok(permit) => shared.dial(permit, Use::Tls).await,
         Err(refusal) => Err(refusal),

@@ -110,7 +110,7 @@ impl Session<'_> {
         let (permit, clearance) = match self.decide(&request) {
             Ok(decided) => decided,
             Err(refusal) => {
-                self.shared.ledger.refused(&refusal);
+                self.shared.refused(&refusal).await;
                 return self.told(refusal, None, is_head).await;
             }
         };
@@ -158,7 +158,7 @@ impl Session<'_> {
         };
         let wanted = match self.bound {
             Bound::Host => self.wanted.clone(),
-            Bound::Any => Wanted { entry: self.wanted.entry, host: host.clone(), port },
+            Bound::Any => Wanted { host: host.clone(), port, ..self.wanted.clone() },
         };
         let permit = self.shared.gate.admit(wanted)?;
         let method = std::str::from_utf8(request.head.method).unwrap_or_default();
@@ -255,7 +255,7 @@ impl Session<'_> {
 
     /// Records a refusal and answers with it.
     async fn refuse(&mut self, refusal: Refusal, status: Option<u16>, is_head: bool) -> Next {
-        self.shared.ledger.refused(&refusal);
+        self.shared.refused(&refusal).await;
         self.told(refusal, status, is_head).await
     }
 

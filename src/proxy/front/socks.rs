@@ -20,7 +20,7 @@ pub async fn serve(shared: &Shared, mut client: Client, own: Wanted) -> Option<T
     let refusal = match timeout(bounds::FIRST_WORDS, negotiate(&mut client, &mut negotiation)).await {
         Ok(Some(Ok(request))) => {
             let wanted = Wanted { host: shared.meant(&request.host), port: request.port, ..own };
-            let permit = shared.gate.admit(wanted).inspect_err(|refusal| shared.ledger.refused(refusal));
+            let permit = shared.settle(shared.gate.admit(wanted)).await;
             let dialled = match permit {
                 Ok(permit) => shared.dial(permit, Use::Tls).await,
                 Err(refusal) => Err(refusal),
@@ -36,12 +36,12 @@ pub async fn serve(shared: &Shared, mut client: Client, own: Wanted) -> Option<T
         }
         Ok(Some(Err(error))) => {
             let reason = if matches!(error, SocksError::Host(_)) { Reason::BadHost } else { Reason::BadProtocol };
-            shared.ledger.refused(&Refusal::new(&own, reason).detail(error.to_string()));
+            shared.refused(&Refusal::new(&own, reason).detail(error.to_string())).await;
             negotiation.refusal(&error)
         }
         Ok(None) => return None,
         Err(_) => {
-            shared.ledger.refused(&Refusal::new(&own, Reason::TooSlow));
+            shared.refused(&Refusal::new(&own, Reason::TooSlow)).await;
             Vec::new()
         }
     };

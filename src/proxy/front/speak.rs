@@ -39,7 +39,7 @@ impl Passage {
             Self::Permit(permit) => shared.dial(permit, purpose).await?,
             Self::Held(held) => held,
         };
-        held.open(clearance, &shared.ledger).inspect_err(|refusal| shared.ledger.refused(refusal))
+        shared.settle(held.open(clearance, &shared.ledger)).await
     }
 }
 
@@ -98,7 +98,7 @@ pub async fn serve(shared: &Shared, mut client: Client, passage: Passage) -> Opt
         Some(refuse::TLS) => tls(shared, client, passage).await,
         Some(byte) if is_token_byte(byte) => plain::serve(shared, client, passage).await,
         Some(_) => {
-            shared.ledger.refused(&Refusal::new(passage.permit().wanted(), Reason::NotTls));
+            shared.refused(&Refusal::new(passage.permit().wanted(), Reason::NotTls)).await;
             forward::reset(&client.stream);
             None
         }
@@ -115,13 +115,13 @@ async fn tls(shared: &Shared, mut client: Client, passage: Passage) -> Option<Tu
         Ok(Progress::More) => return None,
         Ok(Progress::Bad(error)) => {
             let refusal = gate::bad_hello(wanted, &error);
-            shared.ledger.refused(&refusal);
+            shared.refused(&refusal).await;
             refuse::tls(client, &refusal).await;
             return None;
         }
         Err(_) => {
             let refusal = Refusal::new(wanted, Reason::TooSlow);
-            shared.ledger.refused(&refusal);
+            shared.refused(&refusal).await;
             forward::reset(&client.stream);
             return None;
         }
@@ -143,7 +143,7 @@ async fn open(
     clearance: Result<Clearance, Refusal>,
     purpose: Use,
 ) -> Result<Upstream, Refusal> {
-    let clearance = clearance.inspect_err(|refusal| shared.ledger.refused(refusal))?;
+    let clearance = shared.settle(clearance).await?;
     passage.open(shared, &clearance, purpose).await
 }
 

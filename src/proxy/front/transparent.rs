@@ -10,11 +10,16 @@ use crate::proxy::shared::Shared;
 
 /// Serves a connection to this address; what is left to do is carrying bytes.
 pub async fn serve(shared: &Shared, client: Client, original: SocketAddr) -> Option<Tunnel> {
-    let wanted = Wanted { entry: Entry::Transparent, host: shared.host_at(original.ip()), port: original.port() };
+    let wanted = Wanted {
+        entry: Entry::Transparent,
+        host: shared.host_at(original.ip()),
+        port: original.port(),
+        caller: client.caller.clone(),
+    };
     match shared.gate.admit(wanted) {
         Ok(permit) => speak::serve(shared, client, Passage::Permit(permit)).await,
         Err(refusal) => {
-            shared.ledger.refused(&refusal);
+            shared.refused(&refusal).await;
             refuse::in_kind(client, &refusal).await;
             None
         }
