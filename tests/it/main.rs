@@ -4,6 +4,7 @@ mod address;
 mod attacks;
 mod config;
 mod decide;
+mod detect;
 mod egress;
 mod generated;
 mod git;

@@ -4,7 +4,9 @@
 //! tried there and nowhere else; what it matches is judged (boundaries, checksum, entropy, words that mark a
 //! placeholder). Nothing is compiled before it is needed, and nothing is read: callers bring the content.
 
+mod assign;
 pub mod judge;
+mod prefilter;
 pub mod row;
 pub mod table;
 mod verify;
@@ -13,13 +15,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use aho_corasick::AhoCorasick;
 use regex::bytes::{Regex, RegexBuilder};
 use sha2::{Digest, Sha256};
 
 use super::finding::{Finding, Form};
 use super::substitute::Shape;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use prefilter::Prefilter;
 use row::{How, Row};
 
 /// Changes when the engine finds something else with the same table.
@@ -49,9 +51,9 @@ struct Entry {
 }
 
 struct Keywords {
-    search: AhoCorasick,
-    /// Row of each keyword.
-    rows: Vec<usize>,
+    search: Prefilter,
+    /// Row and length of each keyword.
+    rows: Vec<(usize, usize)>,
 }
 
 impl fmt::Debug for Detectors {
@@ -81,35 +83,28 @@ impl Detectors {
     ///
     /// Spans are sorted and do not overlap. No value is copied.
     pub fn scan(&self, _path: &[u8], content: &[u8]) -> Vec<Finding> {
-        let Ok(keywords) = self.keywords() else { return Vec::new() };
+        let keywords = self.keywords.get_or_init(|| self.compile());
         let mut found: Vec<(Range<usize>, usize)> = Vec::new();
-        for hit in keywords.search.find_overlapping_iter(content) {
-            let index = keywords.rows[hit.pattern().as_usize()];
-            if let Some(span) = self.rows[index].find(content, hit.start())
+        keywords.search.each(content, |keyword, at| {
+            let (index, len) = keywords.rows[keyword];
+            if let Some(span) = self.rows[index].find(content, at, len)
                 && !self.is_public(&content[span.clone()])
             {
                 found.push((span, index));
             }
-        }
+        });
         self.resolve(found)
     }
 
-    fn keywords(&self) -> Result<&Keywords> {
-        if let Some(keywords) = self.keywords.get() {
-            return Ok(keywords);
-        }
-        let (mut words, mut rows) = (Vec::new(), Vec::new());
-        for (index, entry) in self.rows.iter().enumerate() {
-            for word in entry.row.keywords {
-                words.push(*word);
-                rows.push(index);
-            }
-        }
-        let search = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(words)
-            .map_err(|error| Error::setup(format!("cannot compile the keywords of the detectors: {error}")))?;
-        Ok(self.keywords.get_or_init(|| Keywords { search, rows }))
+    fn compile(&self) -> Keywords {
+        let words = || {
+            self.rows
+                .iter()
+                .enumerate()
+                .flat_map(|(index, entry)| entry.row.keywords.iter().map(move |word| (index, *word)))
+        };
+        let rows = words().map(|(index, word)| (index, word.len())).collect();
+        Keywords { search: Prefilter::new(words().map(|(_, word)| word)), rows }
     }
 
     fn is_public(&self, value: &[u8]) -> bool {
@@ -135,15 +130,19 @@ impl Detectors {
 
 impl Entry {
     /// The value of this row's kind where a keyword stands at `at`.
-    fn find(&self, content: &[u8], at: usize) -> Option<Range<usize>> {
+    fn find(&self, content: &[u8], at: usize, len: usize) -> Option<Range<usize>> {
         let row = &self.row;
+        if row.how == How::Assigned {
+            return assign::find(content, at, len, row.words);
+        }
         if row.how == How::At && !begins_word(content, at) {
             return None;
         }
-        let window = &content[at..content.len().min(at + row.window)];
+        let from = if let How::Within(back) = row.how { at.saturating_sub(back) } else { at };
+        let window = &content[from..content.len().min(at + row.window)];
         let captures = self.regex()?.captures(window)?;
         let group = captures.get(1).or_else(|| captures.get(0))?;
-        let span = at + group.start()..at + group.end();
+        let span = from + group.start()..from + group.end();
         let next = content.get(span.end).copied().unwrap_or(b' ');
         if row.how == How::At && (next.is_ascii_alphanumeric() || next == b'_') {
             return None;
@@ -160,7 +159,7 @@ impl Entry {
 
     /// The expression, compiled when it is first needed. The table's are all compiled by a test.
     fn regex(&self) -> Option<&Regex> {
-        let compile = || compile(self.row.regex).ok();
+        let compile = || compile(&self.row).ok();
         self.regex.get_or_init(compile).as_ref()
     }
 
@@ -170,8 +169,9 @@ impl Entry {
     }
 }
 
-fn compile(expression: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?:{expression})")).unicode(false).build()
+fn compile(row: &Row) -> Result<Regex, regex::Error> {
+    let anchor = if matches!(row.how, How::Within(_)) { "" } else { "^" };
+    RegexBuilder::new(&format!("{anchor}(?:{})", row.regex)).unicode(false).build()
 }
 
 /// What a value is known by where it must not be written itself: its SHA-256.
@@ -221,7 +221,7 @@ mod tests {
             assert!(names.insert(row.id), "{} twice", row.id);
             assert!(!row.keywords.is_empty() && row.keywords.iter().all(|word| word.len() >= 3), "{}", row.id);
             if row.how != How::Assigned {
-                assert!(compile(row.regex).is_ok(), "{}", row.id);
+                assert!(compile(row).is_ok(), "{}", row.id);
             }
         }
     }

@@ -71,6 +71,8 @@ pub enum How {
     At,
     /// It begins where the keyword begins, which may be part of a longer word; letter case of the keyword does not count.
     Near,
+    /// It is searched for from so many bytes before the keyword on: the keyword stands inside the value.
+    Within(usize),
     /// The keyword is part of a name to which a value is assigned; no expression, the code of `assign.rs` reads it.
     Assigned,
 }
@@ -154,6 +156,17 @@ impl Row {
         regex: &'static str,
     ) -> Self {
         Self { how: How::Near, ..Self::at(id, what, 0, keywords, regex) }
+    }
+
+    /// A row for values with a keyword inside, which begin at most `back` bytes before it.
+    pub const fn within(
+        id: &'static str,
+        what: &'static str,
+        back: usize,
+        keywords: &'static [&'static str],
+        regex: &'static str,
+    ) -> Self {
+        Self { how: How::Within(back), ..Self::at(id, what, 0, keywords, regex) }
     }
 
     /// A row for assignments to names that contain a keyword.

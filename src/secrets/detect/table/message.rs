@@ -1,0 +1,40 @@
+//! Chat, mail and telephony.
+
+use crate::secrets::detect::row::Row;
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    Row::at("slack-token", "bot, user, legacy, refresh or configuration token of Slack", 5,
+        &["xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxo-", "xoxc-", "xoxd-", "xoxe-", "xoxe."],
+        r"xox(?:e\.)?[a-z][-.](?:xox[bp]-)?[A-Za-z0-9%-]{24,260}").entropy(28),
+    Row::at("slack-app", "app token of Slack", 5, &["xapp-"], r"xapp-[0-9]-[A-Z0-9]{8,14}-[0-9]{10,15}-[a-z0-9]{60,70}"),
+    Row::near("slack-webhook", "webhook of Slack", &["hooks.slack.com"], r"(?i:hooks\.slack\.com/(?:services|workflows|triggers)/)([A-Za-z0-9+/]{40,80})").entropy(35),
+    Row::near("discord-webhook", "webhook of Discord", &["/api/webhooks/"], r"/api/webhooks/[0-9]{17,20}/([A-Za-z0-9_-]{60,80})"),
+    Row::near("discord-bot", "bot token of Discord", &["discord", "bot_token", "bot ", "bot_"],
+        r#"(?i:discord[\w.-]{0,30}|bot[\w]{0,20})["'\\\]]{0,3}\s{0,4}[=:(, ]\s{0,4}["'\\]{0,3}(?i:bot )?([MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38})"#).entropy(38),
+    Row::within("telegram-bot", "bot token of Telegram", 11, &[":AAE", ":AAF", ":AAG", ":AAH"], r"(?:^|[^0-9A-Za-z])([0-9]{8,10}:AA[EFGH][A-Za-z0-9_-]{32})(?:[^A-Za-z0-9_-]|$)"),
+    Row::near("teams-webhook", "webhook of Microsoft Teams", &["webhook.office.com"],
+        r"(?i:webhook\.office\.com/webhookb2/)([0-9a-f-]{36}@[0-9a-f-]{36}/IncomingWebhook/[0-9a-f]{32}/[0-9a-f-]{36})"),
+    Row::near("google-chat-webhook", "webhook of Google Chat", &["chat.googleapis.com"], r"chat\.googleapis\.com/v1/spaces/[A-Za-z0-9_-]{8,20}/messages\?key=[A-Za-z0-9_-]{30,50}&token=([A-Za-z0-9_%-]{20,70})"),
+    Row::near("twilio-key", "API key or auth token of Twilio", &["twilio"], named!("twilio", "SK[a-f0-9]{32}|[a-f0-9]{32}")),
+    Row::within("twilio-key-id", "API key of Twilio beside its account", 0, &["api.twilio.com"], r"api\.twilio\.com[^\n]{0,200}?(?:AC|SK)[a-f0-9]{32}:([a-f0-9]{32}|[A-Za-z0-9]{32})"),
+    Row::at("sendgrid-key", "API key of SendGrid", 3, &["SG."], r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
+    Row::at("mailgun-key", "API key of Mailgun", 4, &["key-"], r"key-[a-f0-9]{32}"),
+    Row::near("mailgun-signing", "signing key of Mailgun", &["mailgun"], named!("mailgun", "[a-f0-9]{32}-[a-f0-9]{8}-[a-f0-9]{8}")),
+    Row::within("mailchimp-key", "API key of Mailchimp", 33, &["-us1", "-us2", "-us3", "-us4", "-us5", "-us6", "-us7", "-us8", "-us9"],
+        r"(?:^|[^A-Za-z0-9])([a-f0-9]{32}-us[1-9][0-9]?)(?:[^A-Za-z0-9]|$)"),
+    Row::at("mandrill-key", "API key of Mandrill", 3, &["md-"], r"md-[A-Za-z0-9_-]{22}").entropy(38),
+    Row::at("brevo-key", "API key of Brevo", 8, &["xkeysib-"], r"xkeysib-[a-f0-9]{64}-[A-Za-z0-9]{16}"),
+    Row::at("brevo-smtp", "SMTP key of Brevo", 9, &["xsmtpsib-"], r"xsmtpsib-[a-f0-9]{64}-[A-Za-z0-9]{16}"),
+    Row::near("resend-key", "API key of Resend", &["\"re_", "'re_", "=re_", " re_"], r#"["'= ](re_[A-Za-z0-9]{8}_[A-Za-z0-9]{20,28})(?:[^A-Za-z0-9_]|$)"#).keep(3).entropy(38),
+    Row::near("postmark-token", "server token of Postmark: a UUID", &["postmark"], secret_named!("postmark", "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")),
+    Row::near("intercom-token", "token of Intercom", &["intercom"], secret_named!("intercom", "[A-Za-z0-9=_-]{60}")),
+    Row::near("zendesk-token", "token of Zendesk", &["zendesk"], secret_named!("zendesk", "[A-Za-z0-9]{40}")).entropy(38),
+    Row::near("messagebird-key", "access key of MessageBird", &["messagebird", "message_bird"], secret_named!("message_?bird", "[A-Za-z0-9]{25}")).entropy(36),
+    Row::near("vonage-secret", "API secret of Vonage", &["vonage", "nexmo"], secret_named!("vonage|nexmo", "[A-Za-z0-9]{16}")).entropy(32),
+    Row::near("pusher-secret", "secret of Pusher", &["pusher"], secret_named!("pusher", "[a-f0-9]{20}")),
+    Row::near("pagerduty-key", "key of PagerDuty", &["pagerduty", "pager_duty", "pd_api"], secret_named!("pager_?duty|pd_api", "[A-Za-z0-9_+-]{20}|[a-f0-9]{32}")).entropy(32),
+    Row::near("opsgenie-key", "API key of Opsgenie: a UUID", &["opsgenie"], secret_named!("opsgenie", "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")),
+    Row::near("zapier-hook", "webhook of Zapier", &["hooks.zapier.com"], r"hooks\.zapier\.com/hooks/catch/([0-9]{4,9}/[a-z0-9]{5,9})").entropy(25),
+    Row::near("mattermost-token", "token or webhook of Mattermost", &["mattermost"], secret_named!("mattermost", "[a-z0-9]{26}")),
+];
