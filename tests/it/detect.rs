@@ -4,6 +4,7 @@
 
 use jail::secrets::detect::row::{Group, Row, Verify};
 use jail::secrets::detect::{Detectors, Settings, table};
+use jail::secrets::finding::Form;
 
 use crate::names::check_page;
 
@@ -76,6 +77,23 @@ fn spans_are_sorted_and_apart_and_the_version_follows_the_settings() {
     let other = Detectors::new(Settings { known_public: vec![[1; 32]], ..Settings::default() }).expect("the table");
     assert_ne!(detectors.version(), other.version());
     assert_eq!(detectors.version(), self::detectors().version());
+}
+
+#[test]
+fn utf_16_is_searched_in_both_orders_with_spans_of_the_file() {
+    let detectors = detectors();
+    let value = format!("{}{HEX40}", "sbp_");
+    let text = format!("# settings of the deployment\nkey = {value}\n");
+    let unit = |big: bool| move |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+    for (big, mark) in [(false, true), (true, true), (false, false), (true, false)] {
+        let marked = if mark { format!("\u{feff}{text}") } else { text.clone() };
+        let content: Vec<u8> = marked.encode_utf16().flat_map(unit(big)).collect();
+        let found = detectors.scan(b"settings.txt", &content);
+        assert_eq!(found.len(), 1, "{big} {mark}");
+        let wanted: Vec<u8> = value.encode_utf16().flat_map(unit(big)).collect();
+        assert_eq!(content[found[0].span.clone()], wanted);
+        assert_eq!(found[0].form, if big { Form::Utf16Be } else { Form::Utf16Le });
+    }
 }
 
 fn documented() -> String {

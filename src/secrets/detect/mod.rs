@@ -10,6 +10,7 @@ mod prefilter;
 pub mod row;
 pub mod table;
 mod verify;
+mod wide;
 
 use std::fmt;
 use std::ops::Range;
@@ -25,7 +26,7 @@ use prefilter::Prefilter;
 use row::{How, Row};
 
 /// Changes when the engine finds something else with the same table.
-const ENGINE: u32 = 1;
+const ENGINE: u32 = 2;
 
 /// What the user adds to the table, and what is left out.
 #[derive(Debug, Default)]
@@ -81,8 +82,19 @@ impl Detectors {
 
     /// What is secret in `content`. `path` is relative to where the search began; its name says what may be expected.
     ///
-    /// Spans are sorted and do not overlap. No value is copied.
+    /// Spans are sorted and do not overlap. Content in UTF-16 is copied to memory that is wiped; nothing else is copied.
     pub fn scan(&self, _path: &[u8], content: &[u8]) -> Vec<Finding> {
+        let Some((narrowed, form)) = wide::narrow(content) else { return self.scan_bytes(content) };
+        let mut found = self.scan_bytes(&narrowed);
+        for finding in &mut found {
+            (finding.span, finding.form) = (wide::widen(&finding.span), form);
+            // Placeholders are made byte by byte, and a prefix takes two for each of its characters.
+            finding.shape = Shape { prefix: finding.shape.prefix * 2, ..Shape::default() };
+        }
+        found
+    }
+
+    fn scan_bytes(&self, content: &[u8]) -> Vec<Finding> {
         let keywords = self.keywords.get_or_init(|| self.compile());
         let mut found: Vec<(Range<usize>, usize)> = Vec::new();
         keywords.search.each(content, |keyword, at| {
