@@ -14,6 +14,8 @@ const STEP: usize = 16;
 /// Keywords, ready to be searched for.
 pub(super) struct Prefilter {
     bits: Box<[u8; TABLE]>,
+    /// The same for the keys of both maps, which cost more to ask.
+    keys: Box<[u8; TABLE]>,
     /// Keywords by four of their bytes in lower case: number, and where these four begin.
     fours: HashMap<u32, Vec<(usize, usize)>>,
     /// Keywords of three bytes, by them.
@@ -26,6 +28,10 @@ const FOLD: u32 = 0x2020_2020;
 
 fn slot(bytes: u32) -> usize {
     (((bytes | FOLD) << 8).wrapping_mul(0x9e37_79b1) >> 16) as usize
+}
+
+fn key_slot(key: u32) -> usize {
+    ((key | FOLD).wrapping_mul(0x85eb_ca6b) >> 16) as usize
 }
 
 fn load(bytes: &[u8]) -> u32 {
@@ -53,6 +59,7 @@ impl Prefilter {
     pub(super) fn new<'a>(words: impl Iterator<Item = &'a str>) -> Self {
         let mut made = Self {
             bits: Box::new([0; TABLE]),
+            keys: Box::new([0; TABLE]),
             fours: HashMap::new(),
             threes: HashMap::new(),
             words: words.map(|word| word.as_bytes().into()).collect(),
@@ -63,6 +70,7 @@ impl Prefilter {
                 made.set(load(&word));
                 // Its second half stands before any byte that a value may have.
                 (b' '..=b'~').for_each(|next| made.set(load(&[word[1], word[2], next])));
+                made.set_key(load(&word));
                 made.threes.entry(load(&word) | FOLD).or_default().push(index);
                 continue;
             }
@@ -73,6 +81,7 @@ impl Prefilter {
             let best = (0..=word.len().saturating_sub(4)).min_by_key(cost).unwrap_or(0);
             made.set(load(&word[best..best + 3]));
             made.set(load(&word[best + 1..best + 4]));
+            made.set_key(load(&word[best..best + 4]));
             made.fours.entry(load(&word[best..best + 4]) | FOLD).or_default().push((index, best));
         }
         made
@@ -81,6 +90,16 @@ impl Prefilter {
     fn set(&mut self, three: u32) {
         let slot = slot(three);
         self.bits[slot >> 3] |= 1 << (slot & 7);
+    }
+
+    fn set_key(&mut self, key: u32) {
+        let slot = key_slot(key);
+        self.keys[slot >> 3] |= 1 << (slot & 7);
+    }
+
+    fn has_key(&self, key: u32) -> bool {
+        let slot = key_slot(key);
+        self.keys[slot >> 3] >> (slot & 7) & 1 == 1
     }
 
     fn has(&self, bytes: u32) -> bool {
@@ -118,6 +137,7 @@ impl Prefilter {
         for first in [Some(place), place.checked_sub(1)].into_iter().flatten() {
             let here = content.get(first..).unwrap_or_default();
             if here.len() >= 4
+                && self.has_key(load(here))
                 && let Some(words) = self.fours.get(&(load(here) | FOLD))
             {
                 for (index, offset) in words {
@@ -129,6 +149,7 @@ impl Prefilter {
                 }
             }
             if here.len() >= 3
+                && self.has_key(load(&here[..3]))
                 && let Some(words) = self.threes.get(&(load(&here[..3]) | FOLD))
             {
                 let same = |index: &&usize| here[..3].eq_ignore_ascii_case(&self.words[**index]);
