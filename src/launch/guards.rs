@@ -188,7 +188,7 @@ impl Guards {
     }
 
     /// Removes the placeholders, where no other jail protects itself with them; the last of them removes those. What the
-    /// host put there meanwhile stays. Nothing may run in the jail any more.
+    /// host put there meanwhile stays. Nothing may run in the jail any more. The shares are given up.
     pub fn remove_all(&mut self, root: BorrowedFd<'_>, workspace: BorrowedFd<'_>) {
         let free: Vec<Directory> =
             self.leases.iter().filter(|lease| lease.alone()).map(|lease| lease.directory).collect();
@@ -214,6 +214,7 @@ impl Guards {
             // What cannot be removed is in the journal: the supervisor tries once more, and so does the next run.
             let _ = placeholder::remove(placed.parent.as_fd(), &placed.name, placed.content.as_deref(), false);
         }
+        self.leases.clear();
     }
 }
 

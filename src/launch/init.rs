@@ -99,15 +99,19 @@ impl Standing {
     /// Says that the jail stands, and hands over what the supervisor is to hold.
     fn report(&mut self, channel: &Channel) -> nix::Result<()> {
         let Some(Network { redirection, listeners }) = self.network.take() else { return Err(Errno::EALREADY) };
+        // Without it init takes its mounts down itself, and the end waits for that.
+        let mounts = namespace_of_mounts().ok();
         let ready = Ready {
             redirection,
+            mounts: mounts.is_some(),
             terminal: self.terminal.is_some(),
             tcp: listeners.tcp.len(),
             dns_udp: listeners.dns_udp.len(),
             dns_tcp: listeners.dns_tcp.len(),
             diag: listeners.diag.is_some(),
         };
-        let mut descriptors: Vec<_> = self.terminal.iter().map(|terminal| terminal.master.as_fd()).collect();
+        let mut descriptors: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
+        descriptors.extend(self.terminal.iter().map(|terminal| terminal.master.as_fd()));
         let Listeners { tcp, dns_udp, dns_tcp, diag } = &listeners;
         descriptors.extend([tcp, dns_udp, dns_tcp].into_iter().flatten().chain(diag).map(AsFd::as_fd));
         channel.send(&FromInit::Ready(ready), &descriptors)
@@ -272,9 +276,13 @@ impl Init<'_> {
         kill_everything();
         // Now the master sees the end of what was written.
         drop(peer);
-        self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
+        // The supervisor stops watching and serving while the placeholders go.
         if let Ok(Some(ending)) = result {
             let _ = channel.send(&FromInit::Ended(ending), &[]);
+        }
+        self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
+        if let Ok(Some(_)) = result {
+            let _ = channel.send(&FromInit::Cleared, &[]);
         }
         result.map(drop)
     }
@@ -407,6 +415,12 @@ impl Init<'_> {
 fn answer(path: Vec<u8>, covered: nix::Result<Covered>) -> FromInit {
     let error = covered.err().map(|errno| errno.desc().to_owned());
     FromInit::Masked { path, error, covered: covered.unwrap_or(Covered::Missed) }
+}
+
+/// This process's mount namespace (namespaces(7)), once the jail's own /proc is in view.
+fn namespace_of_mounts() -> nix::Result<OwnedFd> {
+    use nix::fcntl::{OFlag, open};
+    open("/proc/self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
 }
 
 /// Opens a pty in the jail's own devpts.

@@ -87,6 +87,8 @@ pub enum FromInit {
     Stopped(i32),
     /// The workload has ended and everything it left behind was killed.
     Ended(Ending),
+    /// After that: init has removed what it put into the workspace and given up its shares. It only exits now.
+    Cleared,
     /// A mask was put over a path or it was protected again, or why not.
     Masked {
         /// Relative to the workspace.
@@ -109,7 +111,9 @@ pub enum FromInit {
 pub struct Ready {
     /// How connections come to the listeners.
     pub redirection: Redirection,
-    /// Whether the first descriptor is the terminal's master.
+    /// Whether the first descriptor is the jail's mount namespace.
+    pub mounts: bool,
+    /// Whether the next descriptor is the terminal's master.
     pub terminal: bool,
     /// How many listen for TCP connections to anywhere.
     pub tcp: usize,

@@ -15,7 +15,7 @@ use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 
 use super::shares::Kept;
-use crate::guard::placeholder::{is_marked_directory, is_placeholder};
+use crate::guard::placeholder::is_marked_directory;
 use crate::sys::dirent::{Buffer, FileType};
 
 /// So many are kept.
@@ -110,10 +110,10 @@ impl Spares {
         let keep = RenameFlags::RENAME_NOREPLACE;
         renameat2(directory, name.as_c_str(), &self.pool, spare.as_c_str(), keep)?;
         self.given += 1;
-        if is_placeholder(self.pool.as_fd(), &spare, None) {
+        // Something that the host put into it has taken its mark.
+        if is_marked_directory(self.pool.as_fd(), &spare) {
             return Ok(());
         }
-        // The host put something into it.
         renameat2(&self.pool, spare.as_c_str(), directory, name.as_c_str(), keep)?;
         Err(Errno::ENOTEMPTY)
     }

@@ -38,6 +38,8 @@ pub struct Launched {
     pub pid: Pid,
     /// The channel to init.
     pub channel: Channel,
+    /// The jail's mount namespace: whoever gives it up last takes its mounts down. `None` where init keeps it alone.
+    pub mounts: Option<OwnedFd>,
     /// The master of the jail's terminal, when the plan has one.
     pub terminal: Option<OwnedFd>,
     /// What connections out of the jail arrive at; empty when its network is closed.
@@ -122,13 +124,14 @@ impl Starting {
     }
 
     fn take_over(self, ready: Ready, descriptors: Vec<OwnedFd>) -> Launched {
-        let Ready { redirection, terminal, tcp, dns_udp, dns_tcp, diag } = ready;
+        let Ready { redirection, mounts, terminal, tcp, dns_udp, dns_tcp, diag } = ready;
         let mut descriptors = descriptors.into_iter();
+        let mounts = mounts.then(|| descriptors.next()).flatten();
         let terminal = terminal.then(|| descriptors.next()).flatten();
         let mut take = |count: usize| descriptors.by_ref().take(count).collect();
         let (tcp, dns_udp, dns_tcp) = (take(tcp), take(dns_udp), take(dns_tcp));
         let listeners = Listeners { tcp, dns_udp, dns_tcp, diag: diag.then(|| descriptors.next()).flatten() };
-        Launched { pid: self.pid, channel: self.channel, terminal, listeners, redirection }
+        Launched { pid: self.pid, channel: self.channel, mounts, terminal, listeners, redirection }
     }
 
     /// Tells init to end and reaps it; returns how it ended.

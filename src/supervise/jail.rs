@@ -41,8 +41,8 @@ pub struct Jail<'a> {
     next_client: u32,
     /// Connections that asked for nothing yet, the oldest first.
     silent: Vec<AsyncFd<OwnedFd>>,
-    /// Connections that asked for the end of the run: closed when everything is gone.
-    pub killers: Vec<OwnedFd>,
+    /// Connections that asked for the end of the run.
+    killers: Vec<OwnedFd>,
 }
 
 /// What happened in one turn of the loop.
@@ -122,6 +122,11 @@ impl<'a> Jail<'a> {
         self.asked.get() == 0
     }
 
+    /// The channel and the connections that asked for the end of the run: those are closed when everything is gone.
+    pub fn into_rest(self) -> (Channel, Vec<OwnedFd>) {
+        (self.channel, self.killers)
+    }
+
     fn tell(&self, message: &ToInit) -> Result<()> {
         match self.channel.send(message, &[]) {
             // Init ends when the workload does; its last message waits, and says how. If there is none, reading says so.
@@ -178,9 +183,7 @@ impl<'a> Jail<'a> {
     }
 
     fn hear(&mut self, message: nix::Result<(FromInit, Vec<OwnedFd>)>) -> Result<Turn> {
-        let (message, descriptors) = message.map_err(|errno| {
-            Error::setup(format!("the jail's init is gone ({}); everything in the jail was killed", errno.desc()))
-        })?;
+        let (message, descriptors) = message.map_err(gone)?;
         match message {
             FromInit::Failed(failure) => Err(explain(&failure)),
             FromInit::Started => {
@@ -189,7 +192,7 @@ impl<'a> Jail<'a> {
             }
             FromInit::Stopped(_) => Ok(Turn::Stopped),
             FromInit::Ended(ending) => Ok(Turn::Ended(ending)),
-            FromInit::Ready(_) => Err(Error::setup("init answered out of turn")),
+            FromInit::Ready(_) | FromInit::Cleared => Err(Error::setup("init answered out of turn")),
             FromInit::Masked { path, error, covered } => {
                 self.asked.set(self.asked.get().saturating_sub(1));
                 match covered {
@@ -274,6 +277,20 @@ async fn spoken(silent: &[AsyncFd<OwnedFd>]) -> usize {
         ready.map_or(Poll::Pending, Poll::Ready)
     })
     .await
+}
+
+/// Waits until init has removed what it put into the workspace: its last word, after the ending.
+pub fn cleared(channel: &Channel) -> Result<()> {
+    loop {
+        // Nobody waits for other messages any more.
+        if let FromInit::Cleared = channel.receive::<FromInit>().map_err(gone)?.0 {
+            return Ok(());
+        }
+    }
+}
+
+fn gone(errno: Errno) -> Error {
+    Error::setup(format!("the jail's init is gone ({}); everything in the jail was killed", errno.desc()))
 }
 
 fn lost(errno: Errno) -> Error {

@@ -1,6 +1,6 @@
 //! One run from plan to exit status.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::control;
 use super::egress::{self, Egress};
 use super::harden;
-use super::jail::{Jail, Turn};
+use super::jail::{self, Jail, Turn};
 use super::leftovers::Leftovers;
 use super::pipes::Pipes;
 use super::publish::Published;
@@ -35,6 +35,7 @@ use crate::policy::LimitsPolicy;
 use crate::policy::egress::EgressPolicy;
 use crate::proxy::ledger::Totals;
 use crate::proxy::listen::Sockets;
+use crate::sys::release;
 use crate::tree::{self, Searched, escape};
 
 /// What a run needs.
@@ -157,8 +158,11 @@ fn planted(run: &Run<'_>, recorder: &SharedRecorder) -> Result<Vec<String>> {
 struct Ended {
     ending: Ending,
     hidden_later: HiddenLater,
+    channel: Channel,
     /// Connections that asked for the end of the run: closed when everything is gone.
     killers: Vec<OwnedFd>,
+    /// The jail's mounts, as far as init does not keep them alone.
+    mounts: Option<OwnedFd>,
     egress: Egress,
 }
 
@@ -237,6 +241,8 @@ impl Launching {
             }
         };
         starting.share(leftovers.shares());
+        // Swept when init has given up its shares, at the latest when it is gone.
+        let mut leftovers = Some(leftovers);
         for publish in &run.plan.network.publish {
             (tell.note)(&format!("port {} inside is at http://127.0.0.1:{}", publish.port, publish.host_port));
         }
@@ -244,18 +250,30 @@ impl Launching {
             let _serving = sockets.map(|sockets| published.serve(sockets)).transpose()?;
             stand_by(run, starting, control, recorder, (connections, holders), (&stdio, outside), tell)
         });
-        // While init takes its namespaces down: in the workspace it has done everything.
-        let result = result.and_then(|served| Ok((served, planted(run, recorder)?)));
+        let result = result.and_then(|ended| {
+            let Ended { ending, hidden_later, channel, killers, mounts, egress } = ended;
+            // While init removes its placeholders: nothing runs in the jail any more.
+            let egress = egress.finish();
+            jail::cleared(&channel)?;
+            // While init exits: in the workspace it has done everything.
+            let planted = planted(run, recorder)?;
+            drop(leftovers.take());
+            let limits = cgroup.describe();
+            Ok((Served { ending, hidden_later, planted, egress, limits }, killers, mounts))
+        });
         // Whatever happened, init must be gone before the cgroup can be removed and before the user is told anything.
         match &result {
             Ok(_) => drop(nix::sys::wait::waitpid(pid, None)),
             // Nobody knows what init is doing.
             Err(_) => drop(start::reap(pid, start::PATIENCE)),
         }
-        let (Ended { ending, hidden_later, killers, egress }, planted) = result?;
-        let egress = egress.finish();
+        let (served, killers, mounts) = result?;
         drop(killers);
-        Ok(Served { ending, hidden_later, planted, egress, limits: cgroup.describe() })
+        // Nobody is left in there: the kernel takes the mounts down by itself, while this process ends.
+        let holder = mounts.as_ref().and_then(|mounts| release::hold(&[mounts.as_fd()]).ok());
+        drop(mounts);
+        drop(holder);
+        Ok(served)
     }
 }
 
@@ -315,7 +333,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     // Before the workload starts: what is replaced from now on is seen. While init builds the jail.
     let mut watch = Watch::new(run.plan, run.roots)?;
-    let Launched { channel, terminal, listeners, redirection, .. } = starting.stands()?;
+    let Launched { channel, mounts, terminal, listeners, redirection, .. } = starting.stands()?;
     let Listeners { tcp, dns_udp, dns_tcp, diag } = listeners;
     egress.serve(Sockets { tcp, dns_udp, dns_tcp, diag });
     if let Redirection::Routes { why } = &redirection {
@@ -396,5 +414,6 @@ async fn serve(
         (tell.warning)(&format!("{} is incomplete: {}", loss.stream, loss.error));
     }
     let ending = stopped.map_or(ending, |status| Ending::Exited(status.into()));
-    Ok(Ended { ending, hidden_later: std::mem::take(&mut watch.hidden), killers: jail.killers, egress })
+    let (channel, killers) = jail.into_rest();
+    Ok(Ended { ending, hidden_later: std::mem::take(&mut watch.hidden), channel, killers, mounts, egress })
 }
