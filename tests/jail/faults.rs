@@ -442,6 +442,7 @@ for name in os.listdir(f'/proc/{pid}/fd'):
     if listens and found.family == socket.AF_INET and found.getsockname() == ('198.18.0.1', 3128):
         found.shutdown(socket.SHUT_RDWR)
         print('shut')
+        break
 "#;
 
 fn lost_listener() -> Result<(), Failed> {
