@@ -185,10 +185,12 @@ fn network(redirection: Option<&Redirection>) -> Line {
     let (state, detail, remedy) = match redirection {
         Some(Redirection::Routes { why }) => (
             State::Partial,
-            format!("no nftables ({why}): of the connections out, only those on ports that the policy names are answered"),
+            format!(
+                "no nftables ({why}): of the connections out, only those on ports that the policy names are answered"
+            ),
             Some(
-                "load the kernel's modules: modprobe -a nft_chain_nat nft_nat (CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT); \
-                 for a container, on its host"
+                "load the kernel's modules: modprobe nft_tproxy, or else modprobe -a nft_chain_nat nft_nat \
+                 (CONFIG_NF_TABLES_INET, CONFIG_NFT_TPROXY, CONFIG_NFT_NAT); for a container, on its host"
                     .to_owned(),
             ),
         ),

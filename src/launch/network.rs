@@ -2,7 +2,7 @@
 //! else, so that no program inside ever sees the namespace without them.
 //!
 //! Every address is local (an "AnyIP" route): the kernel answers at once for whatever nobody listens on. nftables then
-//! sends every TCP connection to the proxy and every question to its resolver. Without nftables the listeners are on
+//! hands every TCP connection to the proxy and every question to its resolver. Without nftables the listeners are on
 //! all addresses, for the ports that the policy names; nothing gets out either way, because there is no other interface.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use nix::sys::socket::{SockProtocol, SockType};
 use serde::{Deserialize, Serialize};
 
 use super::message::{Failure, Step};
-use super::redirect;
+use super::redirect::{self, Means};
 use crate::plan::network::{DNS_PORT, Egress, NetworkPlan, OWN_V4, OWN_V6, PROXY_PORT, PROXY_V4, PROXY_V6};
 use crate::sys::netlink::{Batch, CREATE, Refused};
 use crate::sys::{net, sockdiag};
@@ -40,8 +40,10 @@ pub struct Listeners {
 pub enum Redirection {
     /// Not at all: there is no listener, and no route.
     Closed,
-    /// nftables: every TCP port, and questions to any resolver.
+    /// nftables: every TCP port, and questions to any resolver. Nothing is translated.
     Nftables,
+    /// The same by translation of addresses, which costs more for each packet.
+    Translation,
     /// By routes alone: the ports of the plan, and questions to the jail's own resolver.
     Routes {
         /// Why there is no nftables.
@@ -54,7 +56,7 @@ impl Redirection {
     pub fn describe(&self) -> &'static str {
         match self {
             Self::Closed => "loopback only; no way out",
-            Self::Nftables => "every connection goes to the policy proxy",
+            Self::Nftables | Self::Translation => "every connection goes to the policy proxy",
             Self::Routes { .. } => "connections on the policy's ports go to the policy proxy, all others are refused",
         }
     }
@@ -81,41 +83,73 @@ pub fn set_up(plan: &NetworkPlan) -> Result<Network, Failure> {
         Err(refused) if without_ipv6(refused) => false,
         Err(refused) => return Err(failed(refused)),
     };
-    let redirection = match redirect::rules().send(SockProtocol::NetlinkNetFilter) {
-        Ok(()) => Redirection::Nftables,
-        // Not a want of nftables but of memory or descriptors.
-        Err(refused @ Refused { errno: Errno::ENOMEM | Errno::ENOBUFS | Errno::EMFILE | Errno::ENFILE, .. }) => {
-            return Err(failed(refused));
+    let mut listeners = Listeners { diag: sockdiag::open().ok(), ..Listeners::default() };
+    let transparent = listen(&mut listeners, six)?;
+    let redirection = redirect(transparent).map_err(failed)?;
+    if matches!(redirection, Redirection::Routes { .. }) {
+        listen_everywhere(&mut listeners, ports, six)?;
+    }
+    Ok(Network { redirection, listeners })
+}
+
+/// Sets nftables up as well as it goes.
+fn redirect(transparent: bool) -> Result<Redirection, Refused> {
+    let means = [(Means::Transparent, Redirection::Nftables), (Means::Translation, Redirection::Translation)];
+    let mut why = String::new();
+    for (means, redirection) in means.into_iter().skip(usize::from(!transparent)) {
+        match redirect::rules(means).send(SockProtocol::NetlinkNetFilter) {
+            Ok(()) => return Ok(redirection),
+            // Not a want of nftables but of memory or descriptors.
+            Err(refused @ Refused { errno: Errno::ENOMEM | Errno::ENOBUFS | Errno::EMFILE | Errno::ENFILE, .. }) => {
+                return Err(refused);
+            }
+            Err(refused) => why = format!("{}: {}", refused.what, refused.errno.desc()),
         }
-        Err(refused) => Redirection::Routes { why: format!("{}: {}", refused.what, refused.errno.desc()) },
-    };
-    let everywhere: &[u16] = if redirection == Redirection::Nftables { &[] } else { ports };
-    Ok(Network { redirection, listeners: listen(everywhere, six)? })
+    }
+    Ok(Redirection::Routes { why })
 }
 
 fn failed(refused: Refused) -> Failure {
     Step::Network.failed(refused.what, refused.errno)
 }
 
-fn listen(everywhere: &[u16], six: bool) -> Result<Listeners, Failure> {
-    let mut listeners = Listeners { diag: sockdiag::open().ok(), ..Listeners::default() };
-    let families: &[(IpAddr, IpAddr)] =
-        &[(PROXY_V4.into(), Ipv4Addr::UNSPECIFIED.into()), (PROXY_V6.into(), Ipv6Addr::UNSPECIFIED.into())];
-    let tcp = |address: IpAddr, port| {
-        let address = SocketAddr::new(address, port);
-        net::listener(address, BACKLOG).map_err(|errno| Step::Network.failed(format!("listen on {address}"), errno))
-    };
-    for (proxy, any) in families.iter().filter(|(proxy, _)| six || proxy.is_ipv4()) {
-        listeners.tcp.push(tcp(*proxy, PROXY_PORT)?);
-        for port in everywhere {
-            listeners.tcp.push(tcp(*any, *port)?);
-        }
-        let resolver = SocketAddr::new(*proxy, DNS_PORT);
-        let udp = net::bound(SockType::Datagram, resolver);
-        listeners.dns_udp.push(udp.map_err(|errno| Step::Network.failed(format!("bind {resolver}"), errno))?);
-        listeners.dns_tcp.push(tcp(*proxy, DNS_PORT)?);
+/// The families there are: the proxy's address, and any.
+fn families(six: bool) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+    let families: [(IpAddr, IpAddr); 2] =
+        [(PROXY_V4.into(), Ipv4Addr::UNSPECIFIED.into()), (PROXY_V6.into(), Ipv6Addr::UNSPECIFIED.into())];
+    families.into_iter().filter(move |(proxy, _)| six || proxy.is_ipv4())
+}
+
+/// Listens on the proxy's own addresses; whether packets for others can be handed to these sockets.
+fn listen(listeners: &mut Listeners, six: bool) -> Result<bool, Failure> {
+    let mut transparent = true;
+    for (proxy, _) in families(six) {
+        let tcp = tcp(SocketAddr::new(proxy, PROXY_PORT))?;
+        let dns_tcp = self::tcp(SocketAddr::new(proxy, DNS_PORT))?;
+        let resolver = SocketAddr::new(proxy, DNS_PORT);
+        let dns_udp = net::bound(SockType::Datagram, resolver)
+            .and_then(|socket| net::tell_destinations(&socket, resolver.is_ipv6()).map(|()| socket))
+            .map_err(|errno| Step::Network.failed(format!("bind {resolver}"), errno))?;
+        transparent &= [&tcp, &dns_tcp, &dns_udp].into_iter().all(|socket| net::make_transparent(socket).is_ok());
+        listeners.tcp.push(tcp);
+        listeners.dns_tcp.push(dns_tcp);
+        listeners.dns_udp.push(dns_udp);
     }
-    Ok(listeners)
+    Ok(transparent)
+}
+
+/// Listens on these ports of all addresses.
+fn listen_everywhere(listeners: &mut Listeners, ports: &[u16], six: bool) -> Result<(), Failure> {
+    for (_, any) in families(six) {
+        for port in ports {
+            listeners.tcp.push(tcp(SocketAddr::new(any, *port))?);
+        }
+    }
+    Ok(())
+}
+
+fn tcp(address: SocketAddr) -> Result<OwnedFd, Failure> {
+    net::listener(address, BACKLOG).map_err(|errno| Step::Network.failed(format!("listen on {address}"), errno))
 }
 
 const RTM_NEWLINK: u16 = 16;

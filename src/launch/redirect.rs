@@ -4,21 +4,32 @@
 //!
 //! ```text
 //! table inet jail {
-//!     chain out {
-//!         type nat hook output priority -100; policy accept;
+//!     chain in {
+//!         type filter hook prerouting priority -150; policy accept;
+//!         tcp flags & (syn | ack) != syn accept
 //!         ip daddr 127.0.0.0/8 accept
 //!         ip daddr 198.18.0.0/24 accept
 //!         ip6 daddr ::1 accept
 //!         ip6 daddr fd00:18::/64 accept
-//!         th dport 53 dnat ip to 198.18.0.1:53 dnat ip6 to [fd00:18::1]:53
-//!         meta l4proto tcp dnat ip to 198.18.0.1:3128 dnat ip6 to [fd00:18::1]:3128
+//!         th dport 53 tproxy ip to 198.18.0.1:53 accept
+//!         th dport 53 tproxy ip6 to [fd00:18::1]:53 accept
+//!         meta l4proto tcp tproxy ip to 198.18.0.1:3128
+//!         meta l4proto tcp tproxy ip6 to [fd00:18::1]:3128
 //!     }
 //! }
 //! ```
 //!
+//! The first packet of a connection is handed to the listener as it is: nothing is translated, so the kernel keeps no
+//! table of connections, and every later packet finds its socket by itself.
+//! <https://docs.kernel.org/networking/tproxy.html>
+//!
 //! Loopback stays the jail's own: its servers talk to each other. So do its own addresses, by which programs that ask
 //! for the machine's address find each other; a connection to the proxy's listener itself is one of a client that knows
-//! it as a proxy. A translation to the other family's address does nothing, and the next one is tried.
+//! it as a proxy.
+//!
+//! Where the kernel has no module for that, but one for translation, a chain of type `nat` does the same in the output
+//! hook, with `dnat` in the place of `tproxy`. A translation to the other family's address does nothing, and the next one
+//! is tried.
 //!
 //! Every step of a rule costs the launch nearly two microseconds, hence so few of them.
 
@@ -38,13 +49,31 @@ const APPEND: u16 = 0x800;
 const INET: u8 = 1;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
-const LOCAL_OUT: u32 = 3;
-/// `NF_IP_PRI_NAT_DST`.
-const PRIORITY: i32 = -100;
 const TCP: u8 = 6;
 
 const TABLE: &str = "jail";
-const CHAIN: &str = "out";
+const CHAIN: &str = "jail";
+
+/// How a connection comes to a listener that it was not for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The listener takes it as it is, and has to be transparent (`IP_TRANSPARENT`, ip(7)).
+    Transparent,
+    /// Its address is translated.
+    Translation,
+}
+
+impl Means {
+    /// The chain's type, hook and priority: `NF_IP_PRI_MANGLE`, `NF_IP_PRI_NAT_DST`.
+    fn chain(self) -> (&'static str, u32, i32) {
+        const PRE_ROUTING: u32 = 0;
+        const LOCAL_OUT: u32 = 3;
+        match self {
+            Self::Transparent => ("filter", PRE_ROUTING, -150),
+            Self::Translation => ("nat", LOCAL_OUT, -100),
+        }
+    }
+}
 
 /// `struct nfgenmsg`: family, version 0, resource in network byte order.
 fn header(family: u8, resource: u16) -> [u8; 4] {
@@ -53,7 +82,7 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 }
 
 /// The transaction.
-pub fn rules() -> Batch {
+pub fn rules(means: Means) -> Batch {
     let mut batch = Batch::default();
     batch.add("nftables", BATCH_BEGIN, 0, &header(0, NFTABLES), |_| {});
     batch.add("nftables table", NEW_TABLE, CREATE, &header(INET, 0), |table| {
@@ -67,10 +96,14 @@ pub fn rules() -> Batch {
         const HOOK_NUMBER: u16 = 1;
         const HOOK_PRIORITY: u16 = 2;
         const TYPE: u16 = 7;
-        chain.text(OF_TABLE, TABLE).text(NAME, CHAIN).text(TYPE, "nat").nest(HOOK, |hook| {
-            hook.network(HOOK_NUMBER, LOCAL_OUT).network(HOOK_PRIORITY, PRIORITY.cast_unsigned());
+        let (kind, number, priority) = means.chain();
+        chain.text(OF_TABLE, TABLE).text(NAME, CHAIN).text(TYPE, kind).nest(HOOK, |hook| {
+            hook.network(HOOK_NUMBER, number).network(HOOK_PRIORITY, priority.cast_unsigned());
         });
     });
+    if means == Means::Transparent {
+        rule(&mut batch, |list| list.is_protocol(TCP).is_no_first_packet().accept());
+    }
     let loopback = Ipv6Addr::LOCALHOST.octets();
     let (proxy4, proxy6) = (PROXY_V4.octets(), PROXY_V6.octets());
     for own in [&[127], &proxy4[..3]] {
@@ -80,8 +113,21 @@ pub fn rules() -> Batch {
         rule(&mut batch, |list| list.is_to(IPV6, 24, own).accept());
     }
     // Nothing but TCP and UDP can be sent from inside.
-    rule(&mut batch, |list| list.is_port(DNS_PORT).redirect(DNS_PORT));
-    rule(&mut batch, |list| list.is_protocol(TCP).redirect(PROXY_PORT));
+    match means {
+        Means::Translation => {
+            rule(&mut batch, |list| list.is_port(DNS_PORT).translate(DNS_PORT));
+            rule(&mut batch, |list| list.is_protocol(TCP).translate(PROXY_PORT));
+        }
+        // One for the other family ends the rule.
+        Means::Transparent => {
+            for (family, listener) in [(IPV4, &proxy4[..]), (IPV6, &proxy6[..])] {
+                rule(&mut batch, |list| list.is_port(DNS_PORT).hand_over(family, listener, DNS_PORT).accept());
+            }
+            for (family, listener) in [(IPV4, &proxy4[..]), (IPV6, &proxy6[..])] {
+                rule(&mut batch, |list| list.is_protocol(TCP).hand_over(family, listener, PROXY_PORT));
+            }
+        }
+    }
     batch.add_silent("nftables", BATCH_END, &header(0, NFTABLES));
     batch
 }
@@ -105,6 +151,11 @@ const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 /// `NFTA_DATA_VALUE`.
 const VALUE: u16 = 1;
+/// `NFT_PAYLOAD_TRANSPORT_HEADER`.
+const TRANSPORT_HEADER: u32 = 2;
+/// `NFT_CMP_EQ`, `NFT_CMP_NEQ`.
+const EQUAL: u32 = 0;
+const NOT_EQUAL: u32 = 1;
 
 /// What a rule does, step by step.
 struct Expressions<'a, 'b>(&'a mut Attributes<'b>);
@@ -128,7 +179,6 @@ impl Expressions<'_, '_> {
     }
 
     fn is_port(&mut self, port: u16) -> &mut Self {
-        const TRANSPORT_HEADER: u32 = 2;
         self.payload(TRANSPORT_HEADER, 2, &port.to_be_bytes())
     }
 
@@ -146,25 +196,55 @@ impl Expressions<'_, '_> {
         self.equals(&[value])
     }
 
+    /// Of TCP: the packet does not open a connection.
+    fn is_no_first_packet(&mut self) -> &mut Self {
+        const FLAGS: u32 = 13;
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        self.field(TRANSPORT_HEADER, FLAGS, 1).mask(SYN | ACK).compare(NOT_EQUAL, &[SYN])
+    }
+
     fn payload(&mut self, base: u32, offset: u32, value: &[u8]) -> &mut Self {
+        self.field(base, offset, value.len() as u32).equals(value)
+    }
+
+    fn field(&mut self, base: u32, offset: u32, length: u32) -> &mut Self {
         const REGISTER: u16 = 1;
         const BASE: u16 = 2;
         const OFFSET: u16 = 3;
         const LENGTH: u16 = 4;
         self.add("payload", |payload| {
-            payload.network(REGISTER, FIRST).network(BASE, base).network(OFFSET, offset);
-            payload.network(LENGTH, value.len() as u32);
-        });
-        self.equals(value)
+            payload.network(REGISTER, FIRST).network(BASE, base).network(OFFSET, offset).network(LENGTH, length);
+        })
+    }
+
+    /// Keeps these bits of a byte.
+    fn mask(&mut self, bits: u8) -> &mut Self {
+        const SOURCE: u16 = 1;
+        const DESTINATION: u16 = 2;
+        const LENGTH: u16 = 3;
+        const MASK: u16 = 4;
+        const XOR: u16 = 5;
+        self.add("bitwise", |bitwise| {
+            bitwise.network(SOURCE, FIRST).network(DESTINATION, FIRST).network(LENGTH, 1);
+            for (kind, value) in [(MASK, bits), (XOR, 0)] {
+                bitwise.nest(kind, |data| {
+                    data.bytes(VALUE, &[value]);
+                });
+            }
+        })
     }
 
     fn equals(&mut self, value: &[u8]) -> &mut Self {
+        self.compare(EQUAL, value)
+    }
+
+    fn compare(&mut self, operation: u32, value: &[u8]) -> &mut Self {
         const REGISTER: u16 = 1;
         const OPERATION: u16 = 2;
-        const EQUAL: u32 = 0;
         const DATA: u16 = 3;
         self.add("cmp", |compare| {
-            compare.network(REGISTER, FIRST).network(OPERATION, EQUAL).nest(DATA, |data| {
+            compare.network(REGISTER, FIRST).network(OPERATION, operation).nest(DATA, |data| {
                 data.bytes(VALUE, value);
             });
         })
@@ -196,8 +276,19 @@ impl Expressions<'_, '_> {
         })
     }
 
+    /// To the listener at this address and port, for packets of its family alone.
+    fn hand_over(&mut self, family: u8, listener: &[u8], port: u16) -> &mut Self {
+        const FAMILY: u16 = 1;
+        const ADDRESS_REGISTER: u16 = 2;
+        const PORT_REGISTER: u16 = 3;
+        self.load(FIRST, listener).load(SECOND, &port.to_be_bytes()).add("tproxy", |tproxy| {
+            tproxy.network(FAMILY, family.into());
+            tproxy.network(ADDRESS_REGISTER, FIRST).network(PORT_REGISTER, SECOND);
+        })
+    }
+
     /// To this port of the proxy's address in the packet's family.
-    fn redirect(&mut self, port: u16) -> &mut Self {
+    fn translate(&mut self, port: u16) -> &mut Self {
         self.load(SECOND, &port.to_be_bytes())
             .load(FIRST, &PROXY_V4.octets())
             .dnat(IPV4)

@@ -79,7 +79,7 @@ pub struct Patience {
     pub half_closed: Duration,
 }
 
-/// Carries bytes both ways until both sides are done.
+/// Carries bytes both ways until both sides are done. The sockets are closed after that: the last end is not told otherwise.
 pub async fn both_ways(
     client: &TcpStream,
     server: &TcpStream,
@@ -93,7 +93,10 @@ pub async fn both_ways(
     let mut since = Instant::now();
     let end = poll_fn(|context| {
         loop {
+            // The last end need not be told: both sockets are closed right after it.
+            up.keep_open = down.state == State::Done;
             let upwards = up.carry(context, client, server, pipes);
+            down.keep_open = up.state == State::Done;
             let downwards = down.carry(context, server, client, pipes);
             let moved = (up.moved, down.moved);
             if moved != seen {
@@ -338,6 +341,9 @@ impl Way {
         with_buffer(|buffer| {
             let room = buffer.len().min(most);
             let Some(read) = read_some(from, &mut buffer[..room])? else { return Ok(None) };
+            if read == 0 {
+                return Ok(Some(0));
+            }
             let read_bytes = &buffer[..read];
             match write_some(to, read_bytes) {
                 Ok(written) => self.kept.extend_from_slice(read_bytes.get(written..).unwrap_or_default()),

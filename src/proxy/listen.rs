@@ -83,7 +83,7 @@ pub fn lost(error: &io::Error) -> Error {
 
 async fn connection(shared: Arc<Shared>, (stream, from): (TcpStream, SocketAddr), place: OwnedSemaphorePermit) {
     // Without one it has left.
-    let Ok(original) = net::original_destination(&stream) else { return };
+    let Ok(original) = net::original_destination(&stream, &shared.own) else { return };
     let held = shared.hold(original.ip());
     // What comes before the carrying is many times larger than what the carrying needs, and is gone by then.
     let caller = shared.callers.of_connection(from, original);
@@ -95,7 +95,6 @@ async fn connection(shared: Arc<Shared>, (stream, from): (TcpStream, SocketAddr)
 }
 
 async fn front(shared: &Shared, client: Client, original: SocketAddr) -> Option<Tunnel> {
-    client.stream.set_nodelay(true).ok()?;
     if shared.own.contains(&original) {
         explicit::serve(shared, client, original).await
     } else {

@@ -18,6 +18,7 @@ type Test = Result<(), Failed>;
 pub fn trials() -> Vec<Needing> {
     vec![
         test("nt_001_nt_013_every_connection_arrives_with_its_destination", every_connection_arrives),
+        test("nt_001_by_translation_every_connection_arrives_too", by_translation),
         test("nt_001_without_nftables_the_named_ports_arrive", without_nftables),
         test_with("nt_013_without_ipv6_the_rest_is_the_same", Need::Program("unshare"), without_ipv6),
         test("nt_001_doctor_tells_that_nftables_is_absent", doctor_tells),
@@ -88,9 +89,27 @@ const ADDRESSES: &[&str] = &[
 ];
 
 fn every_connection_arrives() -> Test {
+    every_connection_arrives_on(&[], "Nftables")
+}
+
+/// A machine where nothing can be handed over as it is: the older means do the same.
+fn by_translation() -> Test {
+    let missing = &["transparent=EPERM"];
+    every_connection_arrives_on(missing, "Translation")?;
     let scene = Scene::bare()?;
-    let (lines, proxied) = proxied::attack(&scene, &[], &[], &[&["tcp"], ADDRESSES].concat())?;
-    same("redirection", &format!("{:?}", proxied.redirection), "Nftables")?;
+    let resolvers = ["198.18.0.1:53", "8.8.8.8:53", "[fd00:18::1]:53", "[2001:4860:4860::8888]:53"];
+    let (lines, _) = proxied::attack(&scene, missing, &[], &[&["udp-connected"], &resolvers[..]].concat())?;
+    let tries = Tries::from(lines);
+    for resolver in resolvers {
+        same("answer", tries.bytes(&format!("udp {resolver}"))?, RESOLVER)?;
+    }
+    Ok(())
+}
+
+fn every_connection_arrives_on(missing: &[&str], redirection: &str) -> Test {
+    let scene = Scene::bare()?;
+    let (lines, proxied) = proxied::attack(&scene, missing, &[], &[&["tcp"], ADDRESSES].concat())?;
+    same("redirection", &format!("{:?}", proxied.redirection), redirection)?;
     let tries = Tries::from(lines);
     let mut expected = Vec::new();
     for address in ADDRESSES {
@@ -102,14 +121,14 @@ fn every_connection_arrives() -> Test {
     same("arrived", &format!("{:?}", proxied.arrived), &format!("{expected:?}"))?;
     // Spelled as IPv6 it is the same IPv4 connection; the proxy itself is connected to as it is.
     let odd = ["[::ffff:1.1.1.1]:443", "198.18.0.1:3128", "[fd00:18::1]:3128"];
-    let (lines, _) = proxied::attack(&scene, &[], &[], &[&["tcp"], &odd[..]].concat())?;
+    let (lines, _) = proxied::attack(&scene, missing, &[], &[&["tcp"], &odd[..]].concat())?;
     let tries = Tries::from(lines);
     same("mapped", tries.bytes("tcp [::ffff:1.1.1.1]:443")?, "to 1.1.1.1:443")?;
     same("proxy", tries.bytes("tcp 198.18.0.1:3128")?, "to 198.18.0.1:3128")?;
     same("proxy", tries.bytes("tcp [fd00:18::1]:3128")?, "to [fd00:18::1]:3128")?;
     // The jail's own addresses are no way to the proxy's other ports, and nobody can be waited for in vain.
     let refused = ["198.18.0.1:1", "198.18.0.2:443", "[fd00:18::1]:1", "[fd00:18::2]:443"];
-    let (lines, proxied) = proxied::attack(&scene, &[], &[], &[&["tcp"], &refused[..]].concat())?;
+    let (lines, proxied) = proxied::attack(&scene, missing, &[], &[&["tcp"], &refused[..]].concat())?;
     let tries = Tries::from(lines);
     for address in refused {
         tries.expect(&[&format!("tcp {address}")], &["ECONNREFUSED"])?;

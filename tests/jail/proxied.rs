@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use jail::launch::network::{self, Listeners, Network, Redirection};
 use jail::launch::shares::Shares;
 use jail::launch::{idmap, start};
 use jail::plan::Mount;
-use jail::plan::network::{Egress, NetworkPlan};
+use jail::plan::network::{DNS_PORT, Egress, NetworkPlan, PROXY_PORT, PROXY_V4, PROXY_V6};
 use jail::supervise::session::Sessions;
 use jail::sys::net;
 use libtest_mimic::Failed;
@@ -208,7 +208,9 @@ fn accept(name: &'static str, listener: OwnedFd, arrived: Arrived) {
 
 /// Tells the client where it was going, and lets it say something.
 fn greet(name: &str, mut stream: TcpStream, arrived: &Arrived) -> std::io::Result<()> {
-    let to = net::original_destination(&stream)?;
+    let own =
+        [PROXY_V4.into(), PROXY_V6.into()].map(|own: IpAddr| [PROXY_PORT, DNS_PORT].map(|port| (own, port).into()));
+    let to = net::original_destination(&stream, &own.concat())?;
     arrived.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{name} {to}"));
     stream.write_all(format!("to {to}").as_bytes())?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -221,14 +223,14 @@ fn answer(socket: OwnedFd, arrived: Arrived) {
         socket.set_nonblocking(false)?;
         loop {
             let mut question = [0; 512];
-            let (length, from) = socket.recv_from(&mut question)?;
+            let datagram = net::receive(&socket, &mut question)?;
             arrived.lock().unwrap_or_else(PoisonError::into_inner).push("dns-udp".to_owned());
-            if length < 12 {
-                socket.send_to(RESOLVER.as_bytes(), from)?;
+            if datagram.length < 12 {
+                net::answer(&socket, &datagram, RESOLVER.as_bytes())?;
             } else {
                 // A real question: there is no such name.
                 (question[2], question[3]) = (question[2] | 0x80, 0x83);
-                socket.send_to(&question[..length], from)?;
+                net::answer(&socket, &datagram, &question[..datagram.length])?;
             }
         }
         #[allow(unreachable_code, reason = "gives the closure its type")]

@@ -12,7 +12,7 @@ use seccompiler::{
 };
 
 /// What can be taken away. `clone-newuser` is clone(2) with that flag, as Docker's filter refuses it; `netfilter` is
-/// socket(2) for that netlink protocol.
+/// socket(2) for that netlink protocol; `transparent` is setsockopt(2) for that option of ip(7).
 const CALLS: &[(&str, i64)] = &[
     ("capset", libc::SYS_capset),
     ("clone-newuser", libc::SYS_clone),
@@ -34,6 +34,7 @@ const CALLS: &[(&str, i64)] = &[
     ("seccomp", libc::SYS_seccomp),
     ("sethostname", libc::SYS_sethostname),
     ("setns", libc::SYS_setns),
+    ("transparent", libc::SYS_setsockopt),
     ("unshare", libc::SYS_unshare),
 ];
 
@@ -73,7 +74,8 @@ fn become_command(arguments: &[String]) -> Result<std::convert::Infallible, Fail
             let (_, number) = CALLS.iter().find(|(name, _)| *name == call).ok_or_else(|| format!("no call {call}"))?;
             let conditions = match call {
                 "clone-newuser" => vec![new_user_namespace()?],
-                "netfilter" => vec![netfilter_socket()?],
+                "netfilter" => vec![has(0, libc::AF_NETLINK, 2, libc::NETLINK_NETFILTER)?],
+                "transparent" => vec![has(1, libc::SOL_IP, 2, libc::IP_TRANSPARENT)?],
                 _ => Vec::new(),
             };
             rules.insert(*number, conditions);
@@ -88,11 +90,12 @@ fn become_command(arguments: &[String]) -> Result<std::convert::Infallible, Fail
     Err(Command::new(program).args(rest).exec().into())
 }
 
-fn netfilter_socket() -> Result<SeccompRule, Failed> {
+/// Two arguments have these values.
+fn has(first: u8, value: i32, second: u8, other: i32) -> Result<SeccompRule, Failed> {
     let is = |argument, value: i32| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(value.cast_unsigned()))
     };
-    Ok(SeccompRule::new(vec![is(0, libc::AF_NETLINK)?, is(2, libc::NETLINK_NETFILTER)?])?)
+    Ok(SeccompRule::new(vec![is(first, value)?, is(second, other)?])?)
 }
 
 fn new_user_namespace() -> Result<SeccompRule, Failed> {

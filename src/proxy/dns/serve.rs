@@ -2,11 +2,11 @@
 //! Nothing is asked of anybody.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -26,26 +26,28 @@ pub async fn datagrams(shared: Arc<Shared>, socket: UdpSocket) {
     let socket = Arc::new(socket);
     let own = socket.local_addr().ok();
     loop {
-        match socket.recv_from(&mut buffer).await {
-            Ok((length, from)) => {
-                let Some(mut reply) = answer(&shared, buffer.get(..length).unwrap_or_default()) else { continue };
+        let received = socket.async_io(Interest::READABLE, || net::receive(&*socket, &mut buffer)).await;
+        match received {
+            Ok(datagram) => {
+                let question = buffer.get(..datagram.length).unwrap_or_default();
+                let Some(mut reply) = answer(&shared, question) else { continue };
                 if let (Some(refusal), Some(own)) = (&mut reply.refusal, own)
                     && shared.ledger.has_room()
                 {
-                    refusal.wanted.caller = shared.callers.of_datagram(from, own);
+                    let asked = SocketAddr::new(datagram.to, own.port());
+                    refusal.wanted.caller = shared.callers.of_datagram(datagram.from, asked);
                 }
-                // Who does not take the answer asks again.
                 match reply.refusal.take() {
                     Some(refusal) if refusal.wanted.caller.is_sought() => {
                         let (task, socket) = (Arc::clone(&shared), Arc::clone(&socket));
                         shared.spawn(async move {
                             task.refused(&refusal).await;
-                            let _ = socket.try_send_to(&reply.bytes, from);
+                            say(&socket, &datagram, &reply.bytes);
                         });
                     }
                     refusal => {
                         refusal.iter().for_each(|refusal| shared.ledger.refused(refusal));
-                        let _ = socket.try_send_to(&reply.bytes, from);
+                        say(&socket, &datagram, &reply.bytes);
                     }
                 }
             }
@@ -56,14 +58,20 @@ pub async fn datagrams(shared: Arc<Shared>, socket: UdpSocket) {
     }
 }
 
+/// Sends an answer; who does not take it asks again.
+fn say(socket: &UdpSocket, datagram: &net::Datagram, answer: &[u8]) {
+    let _ = socket.try_io(Interest::WRITABLE, || net::answer(socket, datagram, answer));
+}
+
 /// Accepts connections for ever.
 pub async fn streams(shared: Arc<Shared>, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(bounds::DNS_CONNECTIONS));
+    let own: Vec<SocketAddr> = listener.local_addr().into_iter().collect();
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, from)) => {
-                let caller = net::original_destination(&stream)
+                let caller = net::original_destination(&stream, &own)
                     .map_or_else(|_| Caller::default(), |original| shared.callers.of_connection(from, original));
                 let task = Arc::clone(&shared);
                 shared.spawn(async move {
