@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod audit;
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod error;

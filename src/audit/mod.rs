@@ -39,6 +39,14 @@ pub enum Event<'a> {
         /// Why it could not be hidden, if so.
         error: Option<&'a str>,
     },
+    /// The value of a credential was loaded.
+    Credential {
+        /// Its name in the policy.
+        name: &'a str,
+        /// The environment it belongs to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        environment: Option<&'a str>,
+    },
     /// Another command was started in the jail.
     Exec {
         /// The command as typed.

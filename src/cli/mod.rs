@@ -1,5 +1,6 @@
 //! The command line: what was typed, one file per subcommand.
 
+pub mod credentials;
 pub mod doctor;
 pub mod exec;
 pub mod explain;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::credentials;
 use super::prepare::{PolicyArgs, Prepared, prepare};
 use super::reach;
 use super::report::Report;
@@ -12,6 +13,7 @@ use crate::config::text::printable;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{Access, Mount};
+use crate::policy::CredentialsPolicy;
 use crate::policy::egress::EgressPolicy;
 use crate::tree::escape;
 
@@ -41,12 +43,14 @@ struct Whole<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     egress: &'a EgressPolicy,
+    credentials: &'a CredentialsPolicy,
 }
 
 /// Prints a prepared plan.
 pub fn print(prepared: &Prepared, json: bool) -> Result<ExitCode> {
     let text = if json {
-        let whole = Whole { plan: &prepared.plan, egress: &prepared.loaded.policy.egress };
+        let policy = &prepared.loaded.policy;
+        let whole = Whole { plan: &prepared.plan, egress: &policy.egress, credentials: &policy.credentials };
         let text = serde_json::to_string_pretty(&whole)
             .map_err(|error| Error::setup(format!("cannot encode the plan: {error}")))?;
         format!("{text}\n")
@@ -111,6 +115,7 @@ fn describe(prepared: &Prepared) -> String {
         let _ = writeln!(text, "  {:<12} {}  ({})", guard.action.name(), escape(&guard.path), printable(&guard.why));
     }
     text.push_str(&reach::list(egress, &plan.network));
+    text.push_str(&credentials::list(&prepared.loaded.policy.credentials));
     let _ = writeln!(text, "\nvariables:");
     for (name, value) in &plan.environment {
         let _ = writeln!(text, "  {}={}", escape(Path::new(name)), escape(Path::new(value)));

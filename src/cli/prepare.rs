@@ -19,8 +19,10 @@ use crate::plan::mounts::{self, Place};
 use crate::plan::network::NetworkPlan;
 use crate::plan::seccomp::{SeccompPlan, native_arch};
 use crate::plan::{Plan, environment, ruleset};
+use crate::policy::Policy;
 use crate::probe::{self, Facts};
-use crate::supervise::session;
+use crate::supervise::{credentials, session};
+use crate::sys;
 use crate::tree::{self, Query, Searched, TreeFacts};
 
 /// Flags that choose the policy, shared by the subcommands that make a plan.
@@ -185,10 +187,18 @@ fn assemble(
         resolver: network.resolver_file(),
         brief: &brief,
         git_files: git_files(home, tree),
+        held_files: credentials::files(&policy.credentials),
         external_git: tree.external_git.as_ref().map(|git| git.common.as_path()),
     };
     let mounts = mounts::build(policy, &identity, &place)?;
-    let environment = environment::build(&policy.environment, std::env::vars_os(), home, &session, &mounts);
+    for file in credentials::files(&policy.credentials) {
+        if let Some(shown) = credentials::taken(&mounts, &file) {
+            let message = format!("a placeholder cannot be put at {}: {} is the host's", escape(&file), escape(&shown));
+            return Err(Error::setup(message)
+                .hint("name a file of the private home that the policy does not show, or use `env`"));
+        }
+    }
+    let environment = environment::build(&policy.environment, host_variables(policy), home, &session, &mounts);
     let mode = policy.workspace.mode.value;
     let named = roots::search_named(policy, &mounts, workspace)?;
     let guards = [
@@ -228,6 +238,17 @@ fn assemble(
         mounts,
         scratch_bytes: scratch_bytes(policy.limits.memory.as_ref().map(|limit| limit.value)),
     })
+}
+
+/// The variables of the host that may enter. The values of all others are not touched: no copy of them is to be in the
+/// memory that init gets.
+fn host_variables(policy: &Policy) -> impl Iterator<Item = (OsString, OsString)> {
+    let wanted = |name: &OsString| {
+        let text = name.to_str().unwrap_or_default();
+        text == "PATH" || policy.environment.passes(text) && !policy.credentials.withheld(text)
+    };
+    let names: Vec<OsString> = sys::environment::names().into_iter().filter(wanted).collect();
+    names.into_iter().filter_map(|name| std::env::var_os(&name).map(|value| (name, value)))
 }
 
 fn identity(facts: Facts, workspace: &Path) -> Result<Identity> {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use super::credentials;
 use super::prepare::{PolicyArgs, command_name, prepare};
 use super::reach;
 use super::report::{Report, count};
@@ -34,6 +35,10 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
     if args.dry_run {
         return super::plan::print(&prepared, args.json);
     }
+    credentials::confirm(&prepared.loaded.policy.credentials)?;
+    if let Some(note) = credentials::left(&prepared.loaded.policy.credentials) {
+        report.note(note);
+    }
     report.note(format!(
         "{} in {} ({} hidden, {} protected, {})",
         command_name(&prepared.plan.command),
@@ -46,6 +51,7 @@ pub fn run(args: Args, report: Report) -> Result<ExitCode> {
         plan: &prepared.plan,
         limits: &prepared.loaded.policy.limits,
         egress: &prepared.loaded.policy.egress,
+        credentials: &prepared.loaded.policy.credentials,
         profiles: &prepared.loaded.policy.profiles,
         roots: &prepared.roots,
         state: &prepared.places.own_state(),

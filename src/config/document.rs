@@ -95,8 +95,10 @@ pub struct Document {
     pub deny: Vec<Match>,
     /// Servers inside that the host may reach.
     pub publish: Vec<PublishedPort>,
-    /// Secrets that are put into requests outside the jail.
+    /// Secrets that the workload uses without having them.
     pub credential: Vec<Credential>,
+    /// Which credentials a run loads.
+    pub credentials: Credentials,
 }
 
 /// A server inside that programs on the host may reach.
@@ -342,34 +344,69 @@ pub struct Graphql {
     pub subscription: List,
 }
 
-/// A secret that is put into requests outside the jail. Not available yet.
+/// Which credentials a run loads.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Credentials {
+    /// The environment whose credentials are loaded, beside those that belong to none; `--environment` is stronger.
+    pub environment: Option<At<String>>,
+    /// Settings of single environments, by name.
+    pub environments: BTreeMap<At<String>, CredentialEnvironment>,
+}
+
+/// Settings of an environment.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CredentialEnvironment {
+    /// Whether it is chosen only by `--environment`, typed on a terminal; `production` is, unless it says otherwise.
+    pub protected: Option<At<bool>>,
+}
+
+/// A secret that the workload uses without having it: inside stands a placeholder.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credential {
     /// Its name in messages and in the record.
     pub name: At<String>,
-    /// Which environment it belongs to, such as `staging`.
+    /// The environment it belongs to, such as `staging`; all unless given.
     pub environment: Option<At<String>>,
-    /// The variable that holds a placeholder inside the jail.
+    /// The variable that holds the placeholder inside.
     pub env: Option<At<String>>,
+    /// The file of the private home that holds the placeholder, such as `~/.config/tool/token`.
+    pub file: Option<At<String>>,
+    /// What `file` holds; `{}` stands for the placeholder. The placeholder and a line end unless given.
+    pub template: Option<At<String>>,
     /// Where the real value comes from.
-    pub source: At<CredentialSource>,
-    /// Hosts toward which the placeholder becomes the real value.
-    pub hosts: List,
-    /// The header it is sent in; `{}` stands for the value.
+    pub source: At<SourceTable>,
+    /// Hosts that the value is for, as in `allow`.
+    pub hosts: At<List>,
+    /// Ports of these hosts; 443 unless given.
+    pub ports: Option<At<Vec<At<i64>>>>,
+    /// The header it is sent in, as `NAME: VALUE`; `{}` stands for the value.
     pub header: Option<At<String>>,
+    /// The parameter of the query it is sent in.
+    pub query: Option<At<String>>,
+    /// Basic authentication it is sent in, as `USER:PASSWORD`; `{}` stands for the value.
+    pub basic: Option<At<String>>,
+    /// The field of a JSON object or form it is sent in.
+    pub body: Option<At<String>>,
 }
 
-/// Where a secret's real value comes from.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum CredentialSource {
+/// Where a secret's real value comes from: one of these.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[schemars(rename = "CredentialSource")]
+pub struct SourceTable {
     /// A variable of the host.
-    Env(String),
-    /// A file.
-    File(String),
-    /// What a program prints.
-    Command(Vec<String>),
-    /// An entry of the system's keyring.
-    Keyring(String),
+    pub env: Option<At<String>>,
+    /// A file: absolute, or below `~/`.
+    pub file: Option<At<String>>,
+    /// What a program prints: the program and its arguments. No shell is between.
+    pub command: Option<At<List>>,
+    /// A key of type `user` in the kernel's keyrings, by its description.
+    pub keyring: Option<At<String>>,
+    /// An entry of the Secret Service. Not available yet.
+    pub secret_service: Option<At<BTreeMap<String, String>>>,
+    /// How long the command may take, such as `"60s"`.
+    pub timeout: Option<At<String>>,
 }

@@ -8,7 +8,7 @@ use super::suggest;
 use super::text::{Problem, SourceText};
 use crate::error::Result;
 use crate::policy::egress::EgressPolicy;
-use crate::policy::{FilesystemPolicy, LimitsPolicy, Publish, ScanMode, Sourced, WorkspaceMode};
+use crate::policy::{CredentialsPolicy, FilesystemPolicy, LimitsPolicy, Publish, ScanMode, Sourced, WorkspaceMode};
 
 /// What one source says.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,8 @@ pub struct Layer {
     pub egress: EgressPolicy,
     /// Servers inside that the host may reach.
     pub publish: Vec<Sourced<Publish>>,
+    /// Credentials.
+    pub credentials: CredentialsPolicy,
 }
 
 impl Layer {
@@ -153,6 +155,7 @@ impl Reader<'_> {
             limits: self.limits(&document.limits),
             egress: self.egress(document),
             publish: self.publish(&document.publish),
+            credentials: self.credentials(document),
         };
         self.contradictions(&layer, document);
         layer
@@ -208,11 +211,6 @@ impl Reader<'_> {
         }
         if let Some(at) = document.filesystem.cache.first() {
             refuse(&at.span, "`cache`", "use `read`, or `write` if the tool's writes may reach the host");
-        }
-        if let Some(credential) = document.credential.first() {
-            let problem =
-                Problem::new(credential.name.span.clone(), "`[[credential]]` is not enforced by this version yet");
-            self.problems.push(problem.hint("leave it out"));
         }
     }
 

@@ -3,18 +3,20 @@
 //! Grants add up, and so do refusals. What the administrator's file forbids, no later source brings back; what a
 //! project's file grants is held back until the user agreed to it, or for good.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::check::Same;
+use super::credentials;
 use super::layer::Layer;
 use crate::policy::address::classify;
 use crate::policy::environment::pattern_covers;
 use crate::policy::{
-    EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, Publish, ScanMode, SecretsPolicy, Source, Sourced,
-    WorkspaceMode, WorkspacePolicy,
+    CredentialsPolicy, EnvironmentPolicy, FilesystemPolicy, LimitsPolicy, Policy, Publish, ScanMode, SecretsPolicy,
+    Source, Sourced, WorkspaceMode, WorkspacePolicy,
     egress::{EgressPolicy, Rule},
 };
 
@@ -61,6 +63,7 @@ impl Merger {
                 limits: LimitsPolicy::default(),
                 egress: EgressPolicy::default(),
                 publish: Vec::new(),
+                credentials: CredentialsPolicy::default(),
             },
             system: Layer::default(),
         }
@@ -101,6 +104,8 @@ impl Merger {
             policy.publish.retain(|earlier| earlier.value.host_port != publish.value.host_port);
             policy.publish.push(publish);
         }
+        let fixed = &self.system.credentials.protected;
+        merge_credentials(&mut policy.credentials, layer.credentials, fixed);
     }
 
     /// Adds the project's file: what tightens counts, the rest is returned unless the user agreed to it.
@@ -134,6 +139,7 @@ impl Merger {
         held.allow(&mut layer.egress.allow, &policy.egress.allow);
         let published = |publish: &Publish| policy.publish.iter().any(|granted| granted.value == *publish);
         held.back("publish", &mut layer.publish, published, Publish::to_string);
+        held.credentials(&mut layer.credentials, &policy.credentials);
         if let Some(mode) = layer.mode.take_if(|mode| mode.value == WorkspaceMode::Direct)
             && policy.workspace.mode.value == WorkspaceMode::ReadOnly
         {
@@ -190,6 +196,23 @@ impl Held {
         for entry in list.drain(..) {
             self.grant(key, entry.value, &entry.source, GrantState::Never);
         }
+    }
+
+    /// A project chooses neither a secret nor what is loaded; it may say that an environment is protected.
+    fn credentials(&mut self, own: &mut CredentialsPolicy, current: &CredentialsPolicy) {
+        for credential in own.credentials.drain(..) {
+            self.grant("credential", credential.value.to_string(), &credential.source, GrantState::Never);
+        }
+        if let Some(chosen) = own.environment.take() {
+            self.grant("credentials.environment", chosen.value, &chosen.source, GrantState::Never);
+        }
+        own.protected.retain(|name, protected| {
+            if !protected.value && current.is_protected(name) {
+                let key = "credentials.environments";
+                self.grant(key, format!("{name} not protected"), &protected.source, GrantState::Never);
+            }
+            protected.value
+        });
     }
 
     fn raise<T: PartialOrd>(
@@ -249,6 +272,25 @@ fn filesystem(merged: &mut FilesystemPolicy, layer: FilesystemPolicy) {
     add(&mut merged.reveal, layer.reveal);
     add(&mut merged.protect, layer.protect);
     add(&mut merged.unprotect, layer.unprotect);
+}
+
+fn merge_credentials(
+    merged: &mut CredentialsPolicy,
+    layer: CredentialsPolicy,
+    fixed: &BTreeMap<String, Sourced<bool>>,
+) {
+    if layer.environment.is_some() {
+        merged.environment = layer.environment;
+    }
+    for (name, protected) in layer.protected {
+        if protected.value || fixed.get(&name).is_none_or(|fixed| !fixed.value) {
+            merged.protected.insert(name, protected);
+        }
+    }
+    for credential in layer.credentials {
+        merged.credentials.retain(|earlier| !credentials::same(&earlier.value, &credential.value));
+        merged.credentials.push(credential);
+    }
 }
 
 fn environment(

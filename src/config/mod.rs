@@ -4,6 +4,7 @@
 //! There is no partial policy: the first problem in any file is an error that names its place.
 
 pub mod check;
+mod credentials;
 pub mod document;
 pub mod layer;
 mod machine;
@@ -112,9 +113,6 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
     let ground = Ground::new(request.home, request.config_home, request.state_home);
     let [own_config, own_state] = ground.own.clone();
     let flags = request.flags;
-    if flags.environment.is_some() {
-        return Err(Error::setup("--environment: credentials are not available in this version"));
-    }
 
     let mut files = Vec::new();
     let mut read = |path: &Path, origin: Origin, links: Links| -> Result<Option<(Layer, Vec<u8>)>> {
@@ -179,6 +177,7 @@ pub fn load(request: &Request<'_>) -> Result<Loaded> {
     own.into_iter().chain([typed]).for_each(|layer| merger.layer(layer));
     let mut policy = merger.finish();
     machine::check(&mut policy.filesystem, request.workspace, &ground)?;
+    credentials::check(&policy)?;
     let warnings = warnings::about(&policy.egress);
     Ok(Loaded { policy, pending, warnings, files, project: project_file })
 }
@@ -214,6 +213,10 @@ fn typed(flags: &Flags, ground: &Ground) -> Result<Layer> {
     for text in &flags.publish {
         let publish = check::published(text).map_err(|fault| fault_error("--publish", fault))?;
         layer.publish.push(Sourced::new(publish, flag_source("--publish")));
+    }
+    if let Some(name) = &flags.environment {
+        let name = credentials::environment_name(name).map_err(|fault| fault_error("--environment", fault))?;
+        layer.credentials.environment = Some(Sourced::new(name, flag_source(credentials::FLAG)));
     }
     if flags.read_only {
         layer.mode = Some(Sourced::new(WorkspaceMode::ReadOnly, flag_source("--read-only")));

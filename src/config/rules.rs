@@ -133,7 +133,11 @@ impl Reader<'_> {
         self.problems.push(Problem::new(span, format!("`{key}` is not enforced by this version yet")).hint(hint));
     }
 
-    fn host(&mut self, at: &At<String>, parse: impl Fn(&str) -> Result<HostPattern, HostError>) -> Option<HostPattern> {
+    pub(super) fn host(
+        &mut self,
+        at: &At<String>,
+        parse: impl Fn(&str) -> Result<HostPattern, HostError>,
+    ) -> Option<HostPattern> {
         let problem = |error: HostError| {
             let hint = check::host_hint(&at.value, &error);
             Problem { span: at.span.clone(), message: error.to_string(), hint }
@@ -161,7 +165,7 @@ impl Reader<'_> {
         }
     }
 
-    fn ports(&mut self, ports: &Option<At<Vec<At<i64>>>>, default: impl Fn() -> Ports) -> Ports {
+    pub(super) fn ports(&mut self, ports: &Option<At<Vec<At<i64>>>>, default: impl Fn() -> Ports) -> Ports {
         let Some(list) = ports else { return default() };
         if list.value.is_empty() {
             self.problems.push(Problem::new(list.span.clone(), "`ports` is empty, and so the rule matches nothing"));

@@ -4,7 +4,7 @@
 //! secret, is not dumpable, and never executes anything itself. When the supervisor is gone, its end of the channel
 //! reads as closed: init removes what it left on the host and exits, and the kernel kills everything else.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -22,6 +22,7 @@ use super::holders::Holders;
 use super::masks::{Masks, base_of};
 use super::message::{Channel, Connectable, Covered, Ending, Failure, FromInit, Ready, Stdio, Step, ToInit};
 use super::network::{self, Listeners, Network};
+use super::placeholders;
 use super::rootfs::{self, Prepared};
 use super::shares::Shares;
 use super::workload::{self, Command, Ends};
@@ -64,8 +65,15 @@ impl Setup {
 
 /// Runs init; never returns.
 pub fn main(plan: &Plan, setup: Setup) -> ! {
-    let mut init =
-        Init { plan, guards: Guards::default(), sockets: None, holders: None, running: None, spawned: Vec::new() };
+    let mut init = Init {
+        plan,
+        environment: plan.environment.clone(),
+        guards: Guards::default(),
+        sockets: None,
+        holders: None,
+        running: None,
+        spawned: Vec::new(),
+    };
     let status = match init.run(setup) {
         Ok(()) => 0,
         Err(()) => 1,
@@ -75,6 +83,8 @@ pub fn main(plan: &Plan, setup: Setup) -> ! {
 
 struct Init<'a> {
     plan: &'a Plan,
+    /// Of every command: the plan's, and the placeholders.
+    environment: Vec<(OsString, OsString)>,
     guards: Guards,
     /// Where sockets of the jail's network are asked for, until nobody asks any more.
     sockets: Option<Channel>,
@@ -149,7 +159,7 @@ impl Init<'_> {
         let result = self.stand(&channel, prepared, &stdio);
         let outcome = match result {
             Ok(mut standing) => {
-                if standing.report(&channel).is_ok() && Self::told_to_go(&channel, &mut standing) {
+                if standing.report(&channel).is_ok() && self.told_to_go(&channel, &mut standing) {
                     self.supervised(&channel, standing, &stdio, ends, &confinement, original)
                 } else {
                     self.guards.remove_all(standing.root.as_fd(), standing.workspace.as_fd());
@@ -169,10 +179,17 @@ impl Init<'_> {
     }
 
     /// Waits for the word to start. What the host replaced while the jail was built is hidden before, or nothing starts.
-    fn told_to_go(channel: &Channel, standing: &mut Standing) -> bool {
+    fn told_to_go(&mut self, channel: &Channel, standing: &mut Standing) -> bool {
         loop {
             let (step, covered, path) = match channel.receive::<ToInit>() {
                 Ok((ToInit::Go, _)) => return true,
+                Ok((ToInit::Placeholder(placeholder), _)) => {
+                    if let Err(failure) = placeholders::put(placeholder, standing.root.as_fd(), &mut self.environment) {
+                        let _ = channel.send(&FromInit::Failed(failure), &[]);
+                        return false;
+                    }
+                    continue;
+                }
                 Ok((ToInit::Mask { path }, _)) => (Step::Mask, standing.mask(&path), path),
                 Ok((ToInit::Guard { path, pin }, _)) => (Step::Guard, standing.guard(&path, pin), path),
                 _ => return false,
@@ -252,7 +269,7 @@ impl Init<'_> {
         original: SigSet,
     ) -> Result<(), ()> {
         let command =
-            Command { words: &self.plan.command, environment: &self.plan.environment, directory: &self.plan.directory };
+            Command { words: &self.plan.command, environment: &self.environment, directory: &self.plan.directory };
         let terminal = standing.terminal.as_ref().map(|terminal| terminal.peer.as_fd());
         let started = workload::start(&command, stdio, ends, terminal, false, confinement, &original);
         let mut peer = None;
@@ -366,7 +383,7 @@ impl Init<'_> {
             }
             ToInit::Spawn(spawn) => {
                 let id = spawn.id;
-                match workload::spawn(&spawn, descriptors, &self.plan.environment, confinement, original) {
+                match workload::spawn(&spawn, descriptors, &self.environment, confinement, original) {
                     Ok((pid, terminal)) => {
                         let (master, peer) = terminal.unzip();
                         self.spawned.push((pid, id, peer));
@@ -378,7 +395,12 @@ impl Init<'_> {
                     }
                 }
             }
-            ToInit::Mapped | ToInit::Leases(_) | ToInit::Shared(_) | ToInit::Go | ToInit::End => {}
+            ToInit::Mapped
+            | ToInit::Leases(_)
+            | ToInit::Shared(_)
+            | ToInit::Placeholder(_)
+            | ToInit::Go
+            | ToInit::End => {}
         }
     }
 

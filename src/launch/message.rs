@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
@@ -22,6 +23,8 @@ pub enum ToInit {
     Leases(Vec<Directory>),
     /// No more of these. What is known of the spares, when there are any; descriptor: their directory.
     Shared(Option<Kept>),
+    /// What stands inside for a secret; before `Go`.
+    Placeholder(Placeholder),
     /// The supervisor is ready: start the workload.
     Go,
     /// Deliver a signal to the foreground of the workload.
@@ -44,6 +47,15 @@ pub enum ToInit {
     Spawn(Spawn),
     /// Kill everything and leave.
     End,
+}
+
+/// What stands inside for the value of a credential. It is no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placeholder {
+    /// A variable of every command, with its value.
+    pub variable: Option<(String, String)>,
+    /// A file of the plan that is still empty, and what it holds.
+    pub file: Option<(PathBuf, String)>,
 }
 
 /// Another command for a running jail.
@@ -175,6 +187,9 @@ pub enum Step {
     /// Hiding files.
     #[error("cannot hide a file")]
     Mask,
+    /// Writing placeholders.
+    #[error("cannot put a credential's placeholder in place")]
+    Placeholder,
     /// Protecting files.
     #[error("cannot protect a path")]
     Guard,

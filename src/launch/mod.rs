@@ -10,6 +10,7 @@ pub mod lease;
 pub mod masks;
 pub mod message;
 pub mod network;
+mod placeholders;
 pub mod redirect;
 pub mod rootfs;
 pub mod session_files;

@@ -223,7 +223,7 @@ fn missing_layer(step: Step, errno: Errno) -> Option<Layer> {
         Step::Descriptors | Step::Confine => Some(Layer::Capabilities),
         Step::Landlock => Some(Layer::Landlock),
         Step::Seccomp => Some(Layer::Seccomp),
-        Step::Terminal | Step::Directory | Step::Exec => None,
+        Step::Placeholder | Step::Terminal | Step::Directory | Step::Exec => None,
     }
 }
 

@@ -187,6 +187,8 @@ pub struct Place<'a> {
     pub brief: &'a str,
     /// Files for git in the private home, relative to it.
     pub git_files: Vec<(&'static str, String)>,
+    /// Files of the private home that are filled later, with what stands for a credential.
+    pub held_files: Vec<PathBuf>,
     /// The repository outside the workspace that this linked worktree or submodule belongs to.
     pub external_git: Option<&'a Path>,
 }
@@ -236,6 +238,9 @@ pub fn build(policy: &Policy, identity: &Identity, place: &Place<'_>) -> Result<
     builder.add(Mount::Private { path: place.home.to_owned(), mode: 0o700 });
     for (name, content) in &place.git_files {
         builder.add(Mount::File { path: place.home.join(name), content: content.clone() });
+    }
+    for path in &place.held_files {
+        builder.add(Mount::File { path: path.clone(), content: String::new() });
     }
 
     let filesystem = &policy.filesystem;

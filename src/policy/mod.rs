@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod authority;
+pub mod credential;
 pub mod decide;
 pub mod egress;
 pub mod environment;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use credential::CredentialsPolicy;
 pub use environment::EnvironmentPolicy;
 pub use source::{Origin, Source, Sourced};
 
@@ -41,6 +43,8 @@ pub struct Policy {
     pub egress: egress::EgressPolicy,
     /// Servers inside that the host may reach, each host port once.
     pub publish: Vec<Sourced<Publish>>,
+    /// Secrets that the workload uses without having them.
+    pub credentials: CredentialsPolicy,
 }
 
 /// A server inside that programs on the host may connect to.

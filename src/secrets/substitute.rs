@@ -13,6 +13,8 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::sys::random;
+
 /// What makes the placeholders of a session its own: 32 random bytes.
 pub struct SessionKey(Zeroizing<[u8; 32]>);
 
@@ -20,6 +22,14 @@ impl SessionKey {
     /// A key of these bytes, which have to be random.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// A new key, from the kernel.
+    ///
+    /// # Errors
+    /// getrandom(2) fails.
+    pub fn random() -> nix::Result<Self> {
+        random::bytes().map(Self::new)
     }
 }
 

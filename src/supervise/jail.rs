@@ -14,7 +14,7 @@ use super::control::{self, Answer, Request};
 use super::signals::{Asked, Signals};
 use crate::audit::{self, Event, SharedRecorder};
 use crate::error::{Error, Result};
-use crate::launch::message::{Channel, Covered, Ending, FromInit, Spawn, Step, ToInit};
+use crate::launch::message::{Channel, Covered, Ending, FromInit, Placeholder, Spawn, Step, ToInit};
 use crate::launch::start::explain;
 use crate::plan::Plan;
 use crate::sys::readiness;
@@ -82,6 +82,11 @@ impl<'a> Jail<'a> {
             silent: Vec::new(),
             killers: Vec::new(),
         })
+    }
+
+    /// Puts what stands for a credential into place, before the workload starts.
+    pub fn placeholder(&self, placeholder: Placeholder) -> Result<()> {
+        self.tell(&ToInit::Placeholder(placeholder))
     }
 
     /// Starts the workload.

@@ -2,6 +2,7 @@
 
 pub mod callers;
 pub mod control;
+pub mod credentials;
 pub mod egress;
 pub mod exec;
 pub mod harden;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::control;
+use super::credentials;
 use super::egress::{self, Egress};
 use super::harden;
 use super::jail::{self, Jail, Turn};
@@ -19,6 +20,7 @@ use super::terminal::relay::{InnerEnds, Relay};
 use super::terminal::stdio;
 use super::watch::{HiddenLater, Watch};
 use crate::audit::{self, Event, Recorder, SharedRecorder, append};
+use crate::broker::Held;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard;
 use crate::launch::cgroup::Cgroup;
@@ -31,10 +33,11 @@ use crate::launch::start::{self, Launched, Starting};
 use crate::plan::Plan;
 use crate::plan::limits::LimitsPlan;
 use crate::plan::network::Egress as Way;
-use crate::policy::LimitsPolicy;
 use crate::policy::egress::EgressPolicy;
+use crate::policy::{CredentialsPolicy, LimitsPolicy};
 use crate::proxy::ledger::Totals;
 use crate::proxy::listen::Sockets;
+use crate::secrets::substitute::SessionKey;
 use crate::sys::release;
 use crate::tree::{self, Searched, escape};
 
@@ -47,6 +50,8 @@ pub struct Run<'a> {
     pub limits: &'a LimitsPolicy,
     /// Where requests may go.
     pub egress: &'a EgressPolicy,
+    /// Secrets that the workload uses without having them.
+    pub credentials: &'a CredentialsPolicy,
     /// Profiles that took part, for the record.
     pub profiles: &'a [String],
     /// The trees that were searched: watched during the run and searched again after it.
@@ -246,9 +251,17 @@ impl Launching {
         for publish in &run.plan.network.publish {
             (tell.note)(&format!("port {} inside is at http://127.0.0.1:{}", publish.port, publish.host_port));
         }
+        // Init has its copy of this process: from here on secrets may be in memory.
+        let held = match hide_memory().and_then(|()| hold(run, recorder)) {
+            Ok(held) => held,
+            Err(error) => {
+                starting.abandon();
+                return Err(error);
+            }
+        };
         let result = give_up(run).and_then(|connections| {
             let _serving = sockets.map(|sockets| published.serve(sockets)).transpose()?;
-            stand_by(run, starting, control, recorder, (connections, holders), (&stdio, outside), tell)
+            stand_by(run, starting, control, recorder, (connections, holders, held), (&stdio, outside), tell)
         });
         let result = result.and_then(|ended| {
             let Ended { ending, hidden_later, channel, killers, mounts, egress } = ended;
@@ -280,13 +293,28 @@ impl Launching {
 /// What the relay carries, and its ends out here.
 type Stdio<'a> = (&'a stdio::StdioPlan, [Option<OwnedFd>; 3]);
 
+/// The supervisor's memory holds the user's environment, and values of secrets: no core dump, no tracer. Not earlier,
+/// because the id maps of a process that is not dumpable belong to root.
+fn hide_memory() -> Result<()> {
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))
+}
+
+/// Loads the credentials and records that they were.
+fn hold(run: &Run<'_>, recorder: &SharedRecorder) -> Result<Vec<Held>> {
+    let key =
+        SessionKey::random().map_err(|errno| Error::setup(format!("cannot get random bytes: {}", errno.desc())))?;
+    let held = credentials::load(run.plan, run.credentials, &key)?;
+    for Held { credential, .. } in &held {
+        let environment = credential.environment.as_deref();
+        append(recorder, &Event::Credential { name: &credential.name, environment })?;
+    }
+    Ok(held)
+}
+
 /// Gives up what the supervisor needs no longer, before its first thread: each one inherits that. Returns how many
 /// connections its descriptors suffice for.
 fn give_up(run: &Run<'_>) -> Result<usize> {
-    // Its memory holds the user's environment: no core dump, no tracer. Not earlier, because the id maps of a process
-    // that is not dumpable belong to root.
-    nix::sys::prctl::set_dumpable(false)
-        .map_err(|errno| Error::setup(format!("cannot set PR_SET_DUMPABLE: {}", errno.desc())))?;
     descriptors_left()?;
     let connections = egress::raise_descriptor_limit();
     harden::apply(run.plan.landlock.abi, run.plan.seccomp.arch, &[run.state.to_owned()])?;
@@ -299,7 +327,7 @@ fn stand_by(
     starting: Starting,
     control: OwnedFd,
     recorder: &SharedRecorder,
-    (connections, holders): (usize, Option<Channel>),
+    (connections, holders, held): (usize, Option<Channel>, Vec<Held>),
     stdio: Stdio<'_>,
     tell: Tell<'_>,
 ) -> Result<Ended> {
@@ -309,7 +337,7 @@ fn stand_by(
         .enable_all()
         .build()
         .map_err(|error| Error::setup(format!("cannot start the event loop: {error}")))?;
-    runtime.block_on(serve(run, starting, control, recorder, egress, stdio, tell))
+    runtime.block_on(serve(run, starting, control, recorder, (egress, &held), stdio, tell))
 }
 
 /// Whether there are descriptors for the event loop, whose library panics when one of its own cannot be had.
@@ -326,7 +354,7 @@ async fn serve(
     starting: Starting,
     control: OwnedFd,
     recorder: &SharedRecorder,
-    mut egress: Egress,
+    (mut egress, held): (Egress, &[Held]),
     (stdio, [stdin, stdout, stderr]): Stdio<'_>,
     tell: Tell<'_>,
 ) -> Result<Ended> {
@@ -341,6 +369,9 @@ async fn serve(
     }
     watch.stands()?;
     let mut jail = Jail::new(run.plan, channel, control, Arc::clone(recorder))?;
+    for held in held {
+        jail.placeholder(credentials::placeholder(held))?;
+    }
     watch.renew(&jail)?;
     let mut warned = false;
     // A program that draws on the terminal is not written over: everything is said at the end.

@@ -29,6 +29,17 @@ pub fn close_all_but(keep: &[RawFd]) -> Result<(), Errno> {
     close_range(first, u32::MAX)
 }
 
+/// Has every descriptor from `first` on closed when another program is executed.
+///
+/// # Errors
+///
+/// The kernel's error; `EINVAL` before Linux 5.11.
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: the call takes integers only and touches no memory of this process.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(result).map(drop)
+}
+
 /// Closes every descriptor from `first` to `last`, both included; those that are not open are skipped.
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: the call takes integers only and touches no memory of this process.

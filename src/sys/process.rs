@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -14,6 +16,20 @@ pub fn fork_single_threaded() -> nix::Result<ForkResult> {
     }
     // SAFETY: there is no other thread, so no lock can be held across the fork.
     unsafe { fork() }
+}
+
+/// Has a program start with nothing of this process: no descriptor beside the standard ones, no terminal, a session of its
+/// own; it is killed when this process dies.
+pub fn isolate(command: &mut Command) {
+    let prepare = || {
+        nix::unistd::setsid()?;
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // Only marked: the standard library reports by one of them that the program cannot be executed.
+        super::close_range::close_on_exec_from(3)?;
+        Ok(())
+    };
+    // SAFETY: the closure makes three system calls; it takes no lock and does not allocate.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// The number of threads of this process, read from /proc/self/stat.

@@ -256,7 +256,7 @@ fn flags_are_checked_like_files() {
     world.flags = Flags { allow: vec!["a.example.com:0".into()], ..Flags::default() };
     assert_eq!(refused(&world), "--allow: \"a.example.com:0\" is not HOST or HOST:PORT");
     world.flags = Flags { environment: Some("staging".into()), ..Flags::default() };
-    assert_eq!(refused(&world), "--environment: credentials are not available in this version");
+    assert_eq!(refused(&world), "--environment: no credential is for environment \"staging\"");
     world.flags = Flags { policy_file: Some(world.root().join("none.toml")), ..Flags::default() };
     assert_eq!(refused(&world), "ROOT/none.toml: no such policy file");
     world.flags =

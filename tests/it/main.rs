@@ -3,6 +3,7 @@
 mod address;
 mod attacks;
 mod config;
+mod credentials;
 mod decide;
 mod detect;
 mod egress;

@@ -31,7 +31,7 @@ fn every_mistake_is_named_with_its_place() {
         ),
         (
             "[filesytem]\n",
-            "1:2: unknown key \"filesytem\", expected one of \"extends\", \"workspace\", \"filesystem\", \"secrets\", \"environment\", \"limits\", \"allow\", \"ask\", \"deny\", \"publish\", \"credential\"",
+            "1:2: unknown key \"filesytem\", expected one of \"extends\", \"workspace\", \"filesystem\", \"secrets\", \"environment\", \"limits\", \"allow\", \"ask\", \"deny\", \"publish\", \"credential\", \"credentials\"",
             "did you mean \"filesystem\"?",
         ),
         (
@@ -83,8 +83,8 @@ fn every_mistake_is_named_with_its_place() {
         ),
         (
             "[[credential]]\nname = \"a\"\nsource = { env = \"A\" }\nhosts = [\"a.example.com\"]",
-            "2:8: `[[credential]]` is not enforced by this version yet",
-            "leave it out",
+            "2:8: the credential is nowhere inside: it has no `env` and no `file`",
+            "name the variable that holds a placeholder inside: env = \"API_TOKEN\"",
         ),
         // Paths.
         ("[filesystem]\nread = [\"\"]", "2:9: a path is empty", ""),

@@ -223,7 +223,4 @@ fn what_needs_a_look_inside_is_refused_with_its_place() {
             assert_eq!(refused(&text), (message, hint.to_owned()), "{text}");
         }
     }
-    let (message, hint) =
-        refused("[[credential]]\nname = \"railway\"\nsource = { env = \"X\" }\nhosts = [\"a.example.com\"]\n");
-    assert_eq!((&*message, &*hint), ("2:8: `[[credential]]` is not enforced by this version yet", "leave it out"));
 }

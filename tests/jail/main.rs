@@ -16,6 +16,7 @@ mod cases;
 mod checks;
 mod containers;
 mod crash;
+mod credentials;
 mod descriptors;
 mod egress;
 mod evade;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         callers::trials(),
         containers::trials(),
         crash::trials(),
+        credentials::trials(),
         egress::trials(),
         evade::trials(),
         faults::trials(),
