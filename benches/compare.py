@@ -194,6 +194,7 @@ def inside(options, base):
         ("open and close", "≤ 1.25", dict(run=[helper, "open", "d7/e3/f2190.txt", "100000"], number=True), options.runs),
         ("getpid", "≤ 1.3", dict(run=[helper, "getpid", "1000000"], number=True), options.runs),
     ]
+    work.insert(3, ("`grep -r`, 30,000 files", "", dict(run=["grep", "-rc", "content", "."]), options.runs))
     cargo = shutil.which("cargo")
     crate = newest(os.path.expanduser("~/.cargo/registry/src/*/itoa-1*"))
     wrappers = {"outside": [], "bwrap": bwrap(repo, extra), "jail": jail(options.jail, extra)}
