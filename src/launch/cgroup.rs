@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::policy::LimitsPolicy;
 
 /// What the machine's cgroups bound for this run.
@@ -15,7 +17,7 @@ use crate::policy::LimitsPolicy;
 pub struct Cgroup {
     /// Version 2: the directory, and its descriptor for clone3(2).
     unified: Option<(PathBuf, OwnedFd)>,
-    /// Version 1: a directory in each controller's hierarchy; init is moved in before it does anything.
+    /// Version 1: a directory in each controller's hierarchy; init moves into it before it does anything.
     legacy: Vec<PathBuf>,
     /// Whether memory is bounded here.
     pub memory: bool,
@@ -123,12 +125,16 @@ impl Cgroup {
         self.unified.as_ref().map(|(_, descriptor)| descriptor.as_fd())
     }
 
-    /// Moves init into the version 1 directories; it waits for a message meanwhile and has done nothing yet.
+    /// Moves the calling process into the version 1 directories: init, before it does anything else. It has one thread, and
+    /// moves itself through `tasks`: moving another process, or one by `cgroup.procs`, takes a lock that waits for every
+    /// processor of the machine (cgroups(7); some 15 ms).
     ///
-    /// Error: the directory that refused.
-    pub fn enter(&self, pid: i32) -> Result<(), PathBuf> {
+    /// # Errors
+    /// The directory that refused, and why.
+    pub fn enter(&self) -> Result<(), (PathBuf, Errno)> {
         for directory in &self.legacy {
-            fs::write(directory.join("cgroup.procs"), pid.to_string()).map_err(|_| directory.clone())?;
+            fs::write(directory.join("tasks"), "0")
+                .map_err(|error| (directory.clone(), Errno::from_raw(error.raw_os_error().unwrap_or_default())))?;
         }
         Ok(())
     }

@@ -172,6 +172,9 @@ pub struct Failure {
 /// The steps of the launch that can fail inside; decides the hint and the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Step {
+    /// Entering the cgroups.
+    #[error("cannot move the jail into its cgroup")]
+    Cgroup,
     /// Becoming the jail's user.
     #[error("cannot take the jail's identity")]
     Identity,

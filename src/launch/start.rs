@@ -18,6 +18,7 @@ use super::message::{Channel, Failure, FromInit, Ready, Step, ToInit};
 use super::network::{Listeners, Redirection};
 use super::shares::Shares;
 use crate::error::{Error, ErrorKind, Layer, Result};
+use crate::escape::escape;
 use crate::plan::Plan;
 use crate::sys::clone::{ALL_NAMESPACES, Cloned, clone_into};
 use crate::sys::process;
@@ -57,9 +58,12 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
         Cloned::Child => {
             // A panic must not unwind into the supervisor's code, which would clean up after a jail that still stands.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                let keep = setup.descriptors();
-                if let Err(errno) = process::keep_only(&keep) {
-                    let failure = Step::Descriptors.failed("close_range", errno);
+                let entered =
+                    cgroup.enter().map_err(|(directory, errno)| Step::Cgroup.failed(escape(&directory), errno));
+                let closed = || process::keep_only(&setup.descriptors());
+                let prepared =
+                    entered.and_then(|()| closed().map_err(|errno| Step::Descriptors.failed("close_range", errno)));
+                if let Err(failure) = prepared {
                     let _ = setup.channel.send(&FromInit::Failed(failure), &[]);
                     std::process::exit(1);
                 }
@@ -71,19 +75,15 @@ pub fn launch(plan: &Plan, setup: Setup, channel: Channel, cgroup: &Cgroup) -> R
             drop(setup);
             tracing::debug!(pid, cgroup = cgroup.describe(), "cloned init");
             let starting = Starting { pid: Pid::from_raw(pid), channel };
-            cgroup
-                .enter(pid)
-                .map_err(|directory| Error::setup(format!("cannot move the jail into {}", directory.display())))
-                .and_then(|()| write_id_maps(plan, pid))
-                .map_err(|error| {
-                    // Init may have gone meanwhile: then why it went is the reason, not that its files are closed.
-                    let said = starting.channel.receive_now::<FromInit>();
-                    starting.abandon();
-                    match said {
-                        Ok((FromInit::Failed(failure), _)) => explain(&failure),
-                        _ => error,
-                    }
-                })?;
+            write_id_maps(plan, pid).map_err(|error| {
+                // Init may have gone meanwhile: then why it went is the reason, not that its files are closed.
+                let said = starting.channel.receive_now::<FromInit>();
+                starting.abandon();
+                match said {
+                    Ok((FromInit::Failed(failure), _)) => explain(&failure),
+                    _ => error,
+                }
+            })?;
             // Init may have said why it cannot go on, and gone, before it is told anything.
             let _ = starting.channel.send(&ToInit::Mapped, &[]);
             Ok(starting)
@@ -223,7 +223,7 @@ fn missing_layer(step: Step, errno: Errno) -> Option<Layer> {
         Step::Descriptors | Step::Confine => Some(Layer::Capabilities),
         Step::Landlock => Some(Layer::Landlock),
         Step::Seccomp => Some(Layer::Seccomp),
-        Step::Placeholder | Step::Terminal | Step::Directory | Step::Exec => None,
+        Step::Cgroup | Step::Placeholder | Step::Terminal | Step::Directory | Step::Exec => None,
     }
 }
 
