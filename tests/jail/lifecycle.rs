@@ -12,6 +12,7 @@ use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::checks::ensure;
 use crate::needs::{Needing, test};
 use crate::running::{Running, eventually, lives};
 use crate::scene::{SECRET, Scene, printed, succeeded};
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<Needing> {
         test("sv_016_a_closed_output_ends_the_writer", closed_output),
         test("sv_016_the_end_of_input_arrives", end_of_input_arrives),
         test("rx_001_a_fork_bomb_is_bounded", fork_bomb_is_bounded),
+        test("rx_001_every_process_is_in_the_cgroup_there_is", every_process_is_in_the_cgroup),
         test("rx_002_memory_is_bounded", memory_is_bounded),
         test("rx_002_private_directories_are_bounded", private_directories_are_bounded),
         test("rx_004_descriptors_are_bounded", descriptors_are_bounded),
@@ -70,6 +72,26 @@ fn killed_supervisor() -> Test {
         let _ = scene.inside_ok("sleep 0.3");
         left.is_ok_and(|left| left.stdout.is_empty())
     })
+}
+
+/// Where the machine lets this user make a cgroup, all that the jail starts is in it, init too; where not, there is none.
+fn every_process_is_in_the_cgroup() -> Test {
+    let scene = Scene::new()?;
+    let running = Running::start(&scene, &[], "(setsid sleep 60 &); echo ready; sleep 60")?;
+    let name = format!("jail-{}", running.session);
+    let found = Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output()?;
+    let processes = running.processes();
+    ensure(processes.len() >= 3, || format!("control: {processes:?}"))?;
+    for directory in String::from_utf8_lossy(&found.stdout).lines() {
+        let within = fs::read_to_string(format!("{directory}/cgroup.procs"))?;
+        for pid in &processes {
+            let inside = within.lines().any(|line| *line == pid.to_string());
+            ensure(inside, || format!("{pid} is not in {directory}: {within:?}"))?;
+        }
+    }
+    // None at all is possible only where no place for one can be written to.
+    let writable = || Command::new("sh").args(["-c", "test -w /sys/fs/cgroup/pids/cgroup.procs"]).status();
+    ensure(!found.stdout.is_empty() || !writable()?.success(), || format!("no cgroup {name}"))
 }
 
 fn killed_init() -> Test {
