@@ -1,4 +1,4 @@
-//! Private keys in text; `magic.rs` knows those that are binary.
+//! Private keys in text.
 
 use crate::secrets::detect::row::{Row, Verify};
 
